@@ -1,0 +1,89 @@
+"""Every error that Headrace raises, typed by whether trying again can help.
+
+    HeadraceError
+    ├── TerminalError            the same call fails again until somebody changes something
+    │   ├── BadSource            a source is missing, empty or of an unknown form
+    │   ├── DeleteGuard          a sweep would delete more of the corpus than allowed
+    │   ├── ModelNotFound        no such model in a folder, the local cache or the hub
+    │   ├── ModelMismatch        a model is not what its files, or the store, say it is
+    │   ├── StoreNotFound        there is no store at that path
+    │   ├── StoreFormat          the store was written by a newer Headrace
+    │   ├── CorruptStore         a file of the store is damaged or missing
+    │   └── ParseFailed          one document cannot be parsed; it goes to quarantine
+    └── TransientError           trying again may help
+        ├── StoreBusy            another process is writing to the store
+        └── SourceUnavailable    reading a source failed
+
+Each message says what happened, to what, and what to do.
+"""
+
+from __future__ import annotations
+
+
+class HeadraceError(Exception):
+    """Base of all errors that Headrace raises on purpose."""
+
+
+class TerminalError(HeadraceError):
+    """Trying again cannot help."""
+
+
+class TransientError(HeadraceError):
+    """Trying again may help."""
+
+
+class BadSource(TerminalError):
+    """A source is missing, empty or of an unknown form."""
+
+
+class DeleteGuard(TerminalError):
+    """A sweep would delete more of the corpus than the settings allow."""
+
+
+class ModelNotFound(TerminalError):
+    """No such model in a folder, the local cache or, where allowed, the hub."""
+
+
+class ModelMismatch(TerminalError):
+    """A model is not what its files, or the store, say it is."""
+
+
+class StoreNotFound(TerminalError):
+    """There is no store at that path."""
+
+
+class StoreFormat(TerminalError):
+    """The store was written by a newer Headrace."""
+
+
+class CorruptStore(TerminalError):
+    """A file of the store is damaged or missing."""
+
+
+class ParseFailed(TerminalError):
+    """One document cannot be parsed. `kind` is a short constant reason, such as `timeout` or `empty`."""
+
+    def __init__(self, kind: str, detail: str) -> None:
+        super().__init__(f"{kind}: {detail}")
+        self.kind = kind
+        self.detail = detail
+
+    def __reduce__(self) -> tuple[type[ParseFailed], tuple[str, str]]:
+        return type(self), (self.kind, self.detail)
+
+
+class StoreBusy(TransientError):
+    """Another process is writing to the store."""
+
+
+class SourceUnavailable(TransientError):
+    """Reading a source failed in a way that may pass."""
+
+
+def is_transient(error: BaseException) -> bool:
+    """Whether a retry can help: decided here, once, for every retry in Headrace."""
+    if isinstance(error, HeadraceError):
+        return isinstance(error, TransientError)
+    if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
+        return False
+    return isinstance(error, OSError | TimeoutError)

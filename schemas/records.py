@@ -1,0 +1,197 @@
+"""Records that pass between stages, and their Arrow schemas, field by field.
+
+The stages hand each other Parquet paths; these are the rows inside.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+
+
+@dataclass(frozen=True)
+class FileState:
+    """One file as a scan found it."""
+
+    uri: str  # file:///absolute/path
+    path: str  # absolute local path
+    source: str  # the source that it was found under, as the user gave it (absolute)
+    size: int  # bytes
+    mtime_ns: int  # nanoseconds since the epoch
+    content_hash: str  # SHA-256 of the bytes, hex
+
+
+@dataclass(frozen=True)
+class Element:
+    """A parsed block, in reading order."""
+
+    text: str  # never empty
+    category: str  # unstructured's: Title, NarrativeText, ListItem, Table, CodeSnippet, …
+    depth: int | None = None  # 0-based heading depth of a real heading, else None
+    page: int | None = None  # 1-based
+
+
+@dataclass(frozen=True)
+class ParsedDocument:
+    """What parsing one file gave."""
+
+    elements: tuple[Element, ...]
+    title: str  # of the document itself; "" where it has none
+    file_type: str  # the extension without its dot, lower case
+    metadata: dict[str, str] = field(default_factory=dict)  # author, subject, sent_from, …
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """A passage of one document: `text` is the parsed text's slice [start, end)."""
+
+    ordinal: int  # 0-based position in its document
+    headings: str  # heading path, "A > B"
+    text: str
+    page: int | None  # 1-based page of the first character, where the format has pages
+    start: int  # characters from the start of the parsed text
+    end: int
+    tokens: int  # word pieces of `text`, special tokens not counted
+
+
+DOCUMENTS = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),  # one version of one URI: hash of URI and content hash
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("source", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("file_type", pa.string(), nullable=False),
+        pa.field("size", pa.int64(), nullable=False),  # bytes
+        pa.field("mtime_ns", pa.int64(), nullable=False),
+        pa.field("content_hash", pa.string(), nullable=False),
+        pa.field("fingerprint", pa.string(), nullable=False),  # parser and chunker that made the chunks
+        pa.field("chunk_count", pa.int32(), nullable=False),
+        pa.field("metadata", pa.string(), nullable=False),  # JSON object of strings
+        pa.field("error_kind", pa.string()),  # set: quarantined, no chunks
+        pa.field("error", pa.string()),
+    ]
+)
+
+CHUNKS = pa.schema(
+    [
+        pa.field("chunk_id", pa.string(), nullable=False),  # doc_id/ordinal
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("ordinal", pa.int32(), nullable=False),
+        pa.field("chunk_hash", pa.string(), nullable=False),  # hash of the text that is embedded
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("headings", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("page", pa.int32()),
+        pa.field("start", pa.int32(), nullable=False),
+        pa.field("end", pa.int32(), nullable=False),
+        pa.field("tokens", pa.int32(), nullable=False),
+    ]
+)
+
+
+def embeddings_schema(dim: int) -> pa.Schema:
+    """Schema of a ledger part: one row a distinct chunk text, unit-norm float32 vectors of `dim` values."""
+    return pa.schema(
+        [
+            pa.field("chunk_hash", pa.string(), nullable=False),
+            pa.field("embedding", pa.list_(pa.float32(), dim), nullable=False),
+        ]
+    )
+
+
+ELEMENTS = pa.schema(
+    [
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("category", pa.string(), nullable=False),
+        pa.field("depth", pa.int32()),
+        pa.field("page", pa.int32()),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class BatchRef:
+    """A micro-batch on disk: what the stages hand each other instead of its rows.
+
+    Parsed: `<folder>/<name>.documents.parquet` (DOCUMENTS) and `.elements.parquet` (ELEMENTS). Chunked, and so whole and
+    fit for a later run to go on from: `.staged.parquet` (DOCUMENTS) and `.chunks.parquet` (CHUNKS).
+    """
+
+    folder: Path
+    name: str
+    documents: int = 0
+    quarantined: int = 0
+    chunks: int = 0
+    embedded: int = 0
+    reused: int = 0
+    seconds: dict[str, float] = field(default_factory=dict)  # work time a stage
+
+    def part(self, kind: str) -> Path:
+        """Path of one of the batch's Parquet files: documents, elements, staged or chunks."""
+        return self.folder / f"{self.name}.{kind}.parquet"
+
+
+@dataclass(frozen=True)
+class StageScore:
+    """Where one stage put a candidate."""
+
+    rank: int  # 1-based
+    score: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One answer, with its rank and score at every stage that saw it."""
+
+    rank: int  # 1-based
+    score: float  # of the last stage
+    chunk_id: str
+    uri: str
+    path: str
+    title: str
+    headings: str
+    text: str
+    page: int | None
+    start: int
+    end: int
+    stages: dict[str, StageScore]  # bm25, vectors, fusion, rerank
+
+
+@dataclass(frozen=True)
+class SearchResult:
+    """The hits of one query and how they came about."""
+
+    query: str
+    hits: tuple[Hit, ...]
+    generation: int
+    reranker: str  # what gave the final order: a cross-encoder's name or `fusion`
+    fallback: str | None  # why a wanted reranker did not run
+    pool: int  # candidates that the reranker saw
+    timings_ms: dict[str, float]  # a stage each, milliseconds
+
+
+@dataclass
+class RefreshSummary:
+    """What one refresh did."""
+
+    store: str = ""
+    generation: int = 0
+    published: int = 0  # generations published by this run
+    files: int = 0  # seen by the scan
+    added: int = 0
+    changed: int = 0
+    renamed: int = 0
+    copied: int = 0
+    deleted: int = 0
+    quarantined: int = 0  # by this run
+    still_quarantined: int = 0  # from earlier runs, file and parser unchanged
+    unchanged: int = 0
+    chunks: int = 0  # written by this run
+    embedded: int = 0  # vectors computed
+    reused: int = 0  # vectors taken from the ledger
+    seconds: dict[str, float] = field(default_factory=dict)  # work time a stage; stages overlap
+    elapsed: float = 0.0  # seconds, wall clock

@@ -1,0 +1,75 @@
+"""Every setting, described once: `--help`, the README and the environment's names come from here.
+
+Strength, weakest first: defaults, `headrace.toml`, environment (`HEADRACE_…`), flags of the command line.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Literal
+
+import platformdirs
+from pydantic import Field
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+
+class Settings(BaseSettings):
+    """Settings of ingest and query; frozen, passed to whoever needs them."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HEADRACE_", toml_file="headrace.toml", frozen=True, extra="forbid", env_ignore_empty=True
+    )
+
+    store: Path = Field(Path("index"), description="Folder of the store.")
+    cache: Path = Field(
+        Path(platformdirs.user_cache_dir("headrace")), description="Folder of exported ONNX models; safe to delete."
+    )
+
+    embedder: str = Field(
+        "all-MiniLM-L6-v2", description="Embedding model: the bundled all-MiniLM-L6-v2, a folder, or a hub name."
+    )
+    embed_backend: Literal["onnx", "sentence-transformers"] = Field(
+        "onnx", description="onnx (ONNX Runtime, CPU, needs no torch) or sentence-transformers (torch, CPU or CUDA)."
+    )
+    reranker: str = Field(
+        "auto",
+        description="Cross-encoder by folder or hub name; `fusion` for none; `auto` for "
+        "cross-encoder/ms-marco-MiniLM-L6-v2 where it is in the local cache, else fusion.",
+    )
+    allow_download: bool = Field(False, description="Fetch a named model from the hub when it is not on this machine.")
+
+    parse_workers: int = Field(1, ge=1, description="Processes that parse documents.")
+    parse_timeout_s: float = Field(60.0, gt=0, description="Seconds that one document may take to parse.")
+    parse_memory_mb: int = Field(2048, ge=512, description="Memory that one parsing process may take, MiB.")
+    max_file_mb: int = Field(100, ge=1, description="Larger files are quarantined unread, MiB.")
+    languages: str = Field("eng", description="Documents' languages for unstructured, ISO 639-3, comma separated.")
+
+    chunk_tokens: int = Field(200, ge=32, le=480, description="Most word pieces of a chunk's text.")
+    chunk_min_tokens: int = Field(48, ge=0, description="A cut leaves at least this many word pieces on both sides.")
+
+    embed_threads: int = Field(2, ge=1, description="Threads that embed, each on a core of its own.")
+    batch_documents: int = Field(32, ge=1, description="Documents in a micro-batch.")
+    batch_bytes: int = Field(1_000_000, ge=1, description="Bytes of files in a micro-batch, a larger file alone.")
+    publish_chunks: int = Field(8192, ge=1, description="Chunks after which a long ingest publishes a generation.")
+
+    stemmer: str = Field("porter", description="DuckDB FTS stemmer.")
+    stopwords: str = Field("english", description="DuckDB FTS stopwords: english or none.")
+    hnsw_min_rows: int = Field(
+        50_000, ge=1, description="Chunks from which a segment gets an HNSW index; an exact scan is faster below."
+    )
+    max_delete_share: float = Field(
+        0.3, ge=0, le=1, description="A sweep that would delete a larger share of a source stops."
+    )
+
+    candidates: int = Field(100, ge=1, description="Chunks taken from BM25 and from vectors before fusion.")
+    rrf_k: int = Field(60, ge=1, description="Constant of reciprocal rank fusion.")
+    pool: int = Field(50, ge=1, description="Fused candidates that the reranker sees.")
+    rerank_tokens: int = Field(256, ge=16, le=512, description="Most tokens of a (query, passage) pair.")
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource, **_: Any,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Flags over environment over TOML."""
+        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)

@@ -1,0 +1,1 @@
+"""The units of work: one stage a file; below them the store and the models."""
