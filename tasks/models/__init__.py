@@ -1,0 +1,42 @@
+"""Embedders and cross-encoders. Importing this package, or running a model that was exported, imports no torch."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from tokenizers import Tokenizer
+
+from schemas.settings import Settings
+from tasks.models.resolve import describe, resolve
+
+
+class Encoder(Protocol):
+    """Turns texts into vectors."""
+
+    fingerprint: str  # names the vector space: vectors of equal fingerprints may be compared
+    dim: int
+
+    def encode(self, texts: Sequence[str]) -> np.ndarray:
+        """float32[n, dim], rows of unit L2 norm, in the order of `texts`; longer texts are cut at the model's length."""
+        ...
+
+
+@functools.lru_cache(maxsize=2)
+def load_encoder(settings: Settings) -> Encoder:
+    """The embedder that the settings ask for, once a process. Raises ModelNotFound, ModelMismatch."""
+    if settings.embed_backend == "sentence-transformers":
+        from tasks.models.torch_encoder import TorchEncoder
+
+        return TorchEncoder(settings)
+    from tasks.models.onnx_encoder import OnnxEncoder
+
+    return OnnxEncoder(settings)
+
+
+@functools.lru_cache(maxsize=2)
+def load_tokenizer(settings: Settings) -> Tokenizer:
+    """The embedder's tokenizer for counting: it neither pads nor cuts."""
+    return describe(resolve(settings.embedder, settings)).tokenizer()

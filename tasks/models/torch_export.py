@@ -1,0 +1,96 @@
+"""Write a BERT-like model as ONNX: `python -m tasks.models.torch_export FOLDER KIND TARGET`. The only importer of torch.
+
+Kinds: `encoder` gives unit-norm embedding float32[batch, dim], pooling and normalisation inside the graph; `cross-encoder`
+gives logit float32[batch]. The legacy exporter with eager attention makes the faster graph on CPU.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from schemas.errors import HeadraceError, ModelMismatch
+from tasks.models.export import Exported, Kind
+from tasks.models.resolve import describe
+
+
+class Embedding(torch.nn.Module):
+    """Token vectors → mean or first token → unit norm."""
+
+    def __init__(self, body: torch.nn.Module, names: list[str], pooling: str) -> None:
+        super().__init__()
+        self.body, self.names, self.pooling = body, names, pooling
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """int64[batch, tokens] for each of `names` → float32[batch, dim]."""
+        given = dict(zip(self.names, inputs, strict=True))
+        tokens = self.body(**given).last_hidden_state
+        if self.pooling == "cls":
+            pooled = tokens[:, 0]
+        else:
+            mask = given["attention_mask"].unsqueeze(-1).to(tokens.dtype)
+            pooled = (tokens * mask).sum(1) / mask.sum(1).clamp(min=1e-9)
+        return torch.nn.functional.normalize(pooled, p=2.0, dim=1)
+
+
+class Logit(torch.nn.Module):
+    """The relevance logit of a (query, passage) pair."""
+
+    def __init__(self, body: torch.nn.Module, names: list[str]) -> None:
+        super().__init__()
+        self.body, self.names = body, names
+
+    def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
+        """int64[batch, tokens] for each of `names` → float32[batch]."""
+        logits: torch.Tensor = self.body(**dict(zip(self.names, inputs, strict=True))).logits
+        return logits.squeeze(-1)
+
+
+def export(path: Path, kind: Kind, target: Path) -> None:
+    """Write model.onnx, tokenizer.json and, last, meta.json into the new folder `target`."""
+    model = describe(path)
+    names = ["input_ids", "attention_mask"]
+    if model.config.get("type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    if kind == "cross-encoder" and not _has_one_logit(model.config):
+        raise ModelMismatch("it is no cross-encoder, its head does not have exactly one logit")
+    auto = transformers.AutoModelForSequenceClassification if kind == "cross-encoder" else transformers.AutoModel
+    body = auto.from_pretrained(path, attn_implementation="eager", dtype=torch.float32, local_files_only=True).eval()
+    head = Logit(body, names) if kind == "cross-encoder" else Embedding(body, names, model.pooling)
+    output = "logit" if kind == "cross-encoder" else "embedding"
+    target.mkdir()
+    torch.onnx.export(
+        head,
+        tuple(torch.ones((2, 8), dtype=torch.int64) for _ in names),
+        str(target / "model.onnx"),
+        dynamo=False,
+        opset_version=17,
+        input_names=names,
+        output_names=[output],
+        dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in names}, output: {0: "batch"}},
+    )
+    shutil.copy(path / "tokenizer.json", target)
+    dim = 1 if kind == "cross-encoder" else int(body.config.hidden_size)
+    meta = Exported(model.name, model.weights_sha256(), dim, model.max_tokens, tuple(names))
+    (target / "meta.json").write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
+
+
+def _has_one_logit(config: dict[str, Any]) -> bool:
+    architectures = config.get("architectures") or [""]
+    # a configuration without labels means transformers' default of two
+    return len(config.get("id2label") or "no") == 1 and "SequenceClassification" in architectures[0]
+
+
+if __name__ == "__main__":
+    folder, what, into = sys.argv[1:]
+    try:
+        export(Path(folder), "cross-encoder" if what == "cross-encoder" else "encoder", Path(into))
+    except HeadraceError as error:
+        sys.exit(str(error))
