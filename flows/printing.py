@@ -1,0 +1,136 @@
+"""What the command line shows: progress, summaries, hits, status."""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.markup import escape
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from flows.summary import one_line, stage_seconds
+from schemas.records import Hit, RefreshSummary, SearchResult
+from tasks.status import StoreStatus
+
+SNIPPET_CHARACTERS = 300
+LOG_EVERY_S = 10.0
+
+UNITS = {"scan": "files", "parse": "documents", "embed": "chunks", "publish": "generations"}
+
+
+class ProgressBars:
+    """A bar a stage on a terminal; elsewhere a line now and then."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+            console=console, transient=True, disable=not console.is_terminal,
+        )
+        self._bars: dict[str, TaskID] = {}
+        self._last_line = float("-inf")
+
+    def __enter__(self) -> ProgressBars:
+        self._progress.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._progress.stop()
+
+    def say(self, text: str) -> None:
+        """Tell what is going on before there is anything to count."""
+        self._console.print(f"[dim]{text} …[/dim]")
+
+    def report(self, stage: str, done: int, total: int) -> None:
+        """Show that `done` of `total` are through `stage`."""
+        if self._console.is_terminal:
+            if stage not in self._bars:
+                self._bars[stage] = self._progress.add_task(f"{stage} {UNITS[stage]}", total=total)
+            self._progress.update(self._bars[stage], completed=done, total=total)
+        elif time.monotonic() - self._last_line > LOG_EVERY_S:
+            self._last_line = time.monotonic()
+            self._console.print(f"{stage} {done:,} of {total:,} {UNITS[stage]}", highlight=False)
+
+
+def print_summary(console: Console, summary: RefreshSummary) -> None:
+    """The one-line summary, seconds a stage, and a pointer to the quarantine."""
+    console.print(escape(one_line(summary)), highlight=False)
+    if summary.published:
+        console.print(f"[dim]{stage_seconds(summary)} of work; stages overlap[/dim]", highlight=False)
+    in_quarantine = summary.quarantined + summary.still_quarantined
+    if in_quarantine:
+        console.print(
+            f"[yellow]{in_quarantine:,} files are in quarantine; "
+            f"reasons: headrace status --store {escape(summary.store)}[/yellow]", highlight=False, soft_wrap=True,
+        )
+
+
+def print_hits(console: Console, result: SearchResult) -> None:
+    """Each hit with its place and a piece of its text, then what ordered them."""
+    if not result.hits:
+        console.print("no hits")
+    for hit in result.hits:
+        console.print(f"[bold]{hit.rank}. {escape(_place(hit))}[/bold]  [dim]{hit.score:.3f}[/dim]", highlight=False)
+        console.print(f"   [cyan]{escape(_file(hit))}[/cyan]", highlight=False, soft_wrap=True)
+        console.print(f"   {escape(_snippet(hit.text))}", highlight=False)
+    _print_footer(console, result)
+
+
+def print_explained(console: Console, result: SearchResult) -> None:
+    """A table of each hit's rank and score at every stage."""
+    stages = ("bm25", "vectors", "fusion", "rerank")
+    table = Table("", "hit", *(f"{stage} rank (score)" for stage in stages))
+    for hit in result.hits:
+        cells = [f"{s.rank} ({s.score:.4f})" if (s := hit.stages.get(stage)) else "–" for stage in stages]
+        table.add_row(str(hit.rank), escape(f"{_place(hit)}\n{_file(hit)}"), *cells)
+    console.print(table)
+    console.print(" · ".join(f"{stage} {ms:.0f} ms" for stage, ms in result.timings_ms.items()), highlight=False)
+    _print_footer(console, result)
+
+
+def print_status(console: Console, status: StoreStatus) -> None:
+    """The store in figures, then its quarantine."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_row("store", escape(status.store))
+    table.add_row("generation", f"{status.generation}, published {status.created}")
+    table.add_row("documents", f"{status.documents:,}")
+    table.add_row("chunks", f"{status.chunks:,}")
+    table.add_row("segments", f"{status.segments:,}, {status.hnsw_segments:,} with an HNSW index")
+    table.add_row("embedder", f"{escape(status.embedder)}, {status.dim} dimensions")
+    table.add_row("size", f"{status.bytes / 1e6:,.1f} MB")
+    for source, documents in status.sources.items():
+        table.add_row("source", f"{escape(source)}: {documents:,} documents")
+    table.add_row("quarantine", f"{len(status.quarantine):,} files")
+    console.print(table, highlight=False)
+    if status.quarantine:
+        rejects = Table("file", "reason", "detail")
+        for entry in status.quarantine:
+            rejects.add_row(escape(entry.path), entry.kind, escape(entry.reason))
+        console.print(rejects)
+
+
+def _print_footer(console: Console, result: SearchResult) -> None:
+    fallback = f"; {result.fallback}" if result.fallback else ""
+    total = sum(result.timings_ms.values())
+    console.print(
+        f"[dim]generation {result.generation} · order by {escape(result.reranker)} over {result.pool} candidates"
+        f"{escape(fallback)} · {total:.0f} ms[/dim]", highlight=False, soft_wrap=True,
+    )
+
+
+def _place(hit: Hit) -> str:
+    title = hit.title or hit.path.rsplit("/", 1)[-1]
+    if not hit.headings or hit.headings == title:
+        return title
+    return hit.headings if hit.headings.startswith(title) else f"{title} > {hit.headings}"
+
+
+def _file(hit: Hit) -> str:
+    return f"{hit.path}{f', page {hit.page}' if hit.page else ''}"
+
+
+def _snippet(text: str) -> str:
+    line = " ".join(text.split())
+    return line if len(line) <= SNIPPET_CHARACTERS else f"{line[:SNIPPET_CHARACTERS].rsplit(' ', 1)[0]} …"

@@ -1,0 +1,61 @@
+"""Whether and how a refresh of the command line is tracked by Prefect."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from schemas.records import RefreshSummary
+from schemas.settings import Settings
+from tasks.refresh import Report
+
+
+def api_configured() -> bool:
+    """Whether a Prefect API is configured, by PREFECT_API_URL or the active profile; read without importing Prefect."""
+    if os.environ.get("PREFECT_API_URL"):
+        return True
+    home = Path(os.environ.get("PREFECT_HOME", "~/.prefect")).expanduser()
+    path = Path(os.environ.get("PREFECT_PROFILES_PATH", home / "profiles.toml")).expanduser()
+    try:
+        profiles = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError):
+        return False
+    active = os.environ.get("PREFECT_PROFILE") or profiles.get("active", "")
+    return bool(profiles.get("profiles", {}).get(active, {}).get("PREFECT_API_URL"))
+
+
+def tracked_refresh(sources: Sequence[str], settings: Settings, report: Report) -> RefreshSummary:
+    """Refresh as a Prefect flow run, against the configured API or one that lives as long as the run."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+    from flows.refresh import progress, refresh_flow
+
+    # a heartbeat thread would make the end of a short run wait for it
+    with _api(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+        token = progress.set(report)
+        try:
+            summary: RefreshSummary = refresh_flow(list(sources), settings)
+        finally:
+            progress.reset(token)
+        return summary
+
+
+@contextmanager
+def _api() -> Iterator[None]:
+    """The configured API, or a temporary one that is stopped whatever happens."""
+    if api_configured():
+        yield
+        return
+    from prefect.server.api.server import SubprocessASGIServer
+    from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    server = SubprocessASGIServer()
+    try:
+        server.start()
+        with temporary_settings({PREFECT_API_URL: server.api_url}):
+            yield
+    finally:
+        server.stop()

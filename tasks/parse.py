@@ -1,0 +1,71 @@
+"""Parse a micro-batch of files.
+
+In: file states. Out: DOCUMENTS and ELEMENTS, a failed file as a document row with its error and no elements.
+The work is done in worker processes (tasks.parsing); one bad file never stops a run.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from schemas.errors import ParseFailed
+from schemas.records import DOCUMENTS, ELEMENTS, BatchRef, FileState
+from schemas.settings import Settings
+from tasks.chunk import chunker_fingerprint
+from tasks.parsing.pool import Outcome, open_parsers
+from tasks.timing import timed
+
+PARSER_VERSION = "1"
+
+
+def parser_fingerprint(settings: Settings) -> str:
+    """Names what decides the elements of a file; when it changes, quarantined files are tried again."""
+    return f"parse{PARSER_VERSION}-unstructured{importlib.metadata.version('unstructured')}-{settings.languages}"
+
+
+def document_id(state: FileState, *, failed: bool = False) -> str:
+    """Names one version of one URI; a failure apart from the same version parsed, so that each can be replaced alone."""
+    key = f"{state.uri}\0{state.content_hash}{chr(0) * 2 + 'failed' if failed else ''}"
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+@timed("parse")
+def parse_batch(files: Sequence[FileState], folder: Path, name: str, settings: Settings) -> BatchRef:
+    """Parse `files` and write the documents and elements of batch `name` into `folder`."""
+    outcomes = open_parsers(settings).parse_many([Path(state.path) for state in files])
+    documents = [_document_row(state, outcome, settings) for state, outcome in zip(files, outcomes, strict=True)]
+    elements = [
+        {"doc_id": document["doc_id"], **vars(element)}
+        for document, outcome in zip(documents, outcomes, strict=True)
+        if not isinstance(outcome, ParseFailed)
+        for element in outcome.elements
+    ]
+    folder.mkdir(parents=True, exist_ok=True)
+    failures = sum(isinstance(outcome, ParseFailed) for outcome in outcomes)
+    batch = BatchRef(folder, name, documents=len(files), quarantined=failures)
+    pq.write_table(pa.Table.from_pylist(elements, schema=ELEMENTS), batch.part("elements"))
+    pq.write_table(pa.Table.from_pylist(documents, schema=DOCUMENTS), batch.part("documents"))
+    return batch
+
+
+def _document_row(state: FileState, outcome: Outcome, settings: Settings) -> dict[str, object]:
+    parser = parser_fingerprint(settings)
+    failed = isinstance(outcome, ParseFailed)
+    return {
+        **vars(state),
+        "doc_id": document_id(state, failed=failed),
+        "chunk_count": 0,
+        "title": "" if failed else outcome.title,
+        "file_type": Path(state.path).suffix.lower().removeprefix("."),
+        "fingerprint": parser if failed else f"{parser}+{chunker_fingerprint(settings)}",
+        "metadata": json.dumps({} if failed else outcome.metadata, ensure_ascii=False),
+        "error_kind": outcome.kind if failed else None,
+        "error": outcome.detail if failed else None,
+    }

@@ -1,0 +1,1 @@
+"""How one file becomes elements: unstructured kept offline, a PDF reader, tables as text, and the worker processes."""

@@ -1,0 +1,213 @@
+"""Bring a store up to date with its sources: scan → parse → chunk → embed → merge → publish.
+
+The one implementation behind `headrace ingest` and the Prefect flow; they differ in `submit`, which runs a stage on a
+batch and gives a future. Batches stream: while one is embedded the next ones are parsed and chunked, and no more than a
+few are under way at once. A generation is published every `publish_chunks` chunks, and at the end.
+"""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow.parquet as pq
+
+from schemas.records import BatchRef, FileState, RefreshSummary
+from schemas.settings import Settings
+from tasks.carry import carry_over
+from tasks.chunk import chunk_batch, chunker_fingerprint
+from tasks.embed import embed_batch, open_ledger
+from tasks.merge import merge_batches
+from tasks.models import load_encoder
+from tasks.parse import parse_batch, parser_fingerprint
+from tasks.parsing.pool import close_parsers
+from tasks.scan import Plan, SeenFiles, known_documents, scan
+from tasks.store.generation import Generation
+from tasks.store.reader import Reader
+from tasks.store.writer import clear_staging, writing
+
+logger = logging.getLogger(__name__)
+
+# Batches of one stage under way at once: one at work, one waiting, so that no stage idles and memory stays flat.
+AHEAD = 2
+
+
+class Future(Protocol):
+    """What `submit` gives: concurrent.futures' and Prefect's futures both do."""
+
+    def result(self) -> Any: ...
+
+
+Submit = Callable[..., Future]  # submit(stage, *arguments)
+Report = Callable[[str, int, int], None]  # stage, done, total; documents for scan and parse, chunks for embed
+
+
+def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: Report) -> RefreshSummary:
+    """Refresh `settings.store` from `sources`.
+
+    Raises BadSource, DeleteGuard, StoreBusy, StoreFormat, ModelNotFound, ModelMismatch. Whatever it raises, what was
+    published stays, and staged batches and embeddings are taken up by the next run.
+    """
+    started = time.perf_counter()
+    encoder = load_encoder(settings)
+    empty = Generation(0, encoder.fingerprint, encoder.dim, settings.stemmer, settings.stopwords)
+    with writing(settings.store, empty) as base:
+        summary = RefreshSummary(store=str(settings.store), generation=base.number)
+        seen = SeenFiles(settings.store)
+        plan = _plan(sources, settings, base, seen)
+        _count(plan, summary)
+        summary.seconds["scan"] = time.perf_counter() - started
+        report("scan", plan.files, plan.files)
+        try:
+            if not plan.empty:
+                batches = _staged_batches(plan, settings, base, summary, submit, report)
+                _publish(batches, plan, base, settings, summary, submit, report)
+            seen.save()
+            clear_staging(settings.store)
+        except BaseException:  # Ctrl-C too: the stages under way end at their next step
+            open_ledger(settings.store, base.embedder).stop()
+            raise
+        finally:
+            close_parsers()
+            open_ledger.cache_clear()
+    summary.elapsed = time.perf_counter() - started
+    logger.info("refreshed store=%s generation=%d published=%d", settings.store, summary.generation, summary.published)
+    return summary
+
+
+def _plan(sources: Sequence[str], settings: Settings, base: Generation, seen: SeenFiles) -> Plan:
+    parser = parser_fingerprint(settings)
+    with Reader(settings.store, base) as reader:
+        known = known_documents(reader.documents()) if base.segments else []
+    return scan(
+        sources,
+        known,
+        seen,
+        parser=parser,
+        fingerprint=f"{parser}+{chunker_fingerprint(settings)}",
+        max_delete_share=settings.max_delete_share,
+    )
+
+
+def _count(plan: Plan, summary: RefreshSummary) -> None:
+    for name in ("files", "unchanged", "still_quarantined", "added", "changed", "renamed", "copied", "deleted"):
+        setattr(summary, name, getattr(plan, name))
+
+
+def _staged_batches(
+    plan: Plan, settings: Settings, base: Generation, summary: RefreshSummary, submit: Submit, report: Report
+) -> Iterator[BatchRef]:
+    """Embedded batches: carried over, left by a run that was killed, and newly parsed."""
+    folder = settings.store / "staging" / f"{time.time_ns()}-{os.getpid()}"
+    total = len(plan.to_parse)
+    adopted, wanted = _adopt(settings.store, plan.to_parse, settings)
+    done = total - len(wanted)
+    if adopted:
+        logger.info("resuming batches=%d documents=%d", len(adopted), done)
+    report("parse", done, total)
+    carried = []
+    if plan.carried:
+        with Reader(settings.store, base) as reader:
+            carried = [carry_over(plan.carried, reader, folder)]
+    numbered = enumerate(_batches(wanted, settings))
+    parsed = _pipelined(submit, parse_batch, ((files, folder, f"{n:06d}", settings) for n, files in numbered))
+    chunked = _pipelined(submit, chunk_batch, ((batch, settings) for batch in parsed))
+    reported = _reporting(itertools.chain(carried, adopted, chunked), done, total, summary, report)
+    yield from _pipelined(submit, embed_batch, ((batch, settings) for batch in reported))
+
+
+def _reporting(
+    batches: Iterable[BatchRef], done: int, total: int, summary: RefreshSummary, report: Report
+) -> Iterator[BatchRef]:
+    for batch in batches:
+        summary.chunks += batch.chunks
+        if batch.name != "carried" and "parse" in batch.seconds:
+            done += batch.documents
+        report("parse", done, total)
+        report("embed", summary.embedded + summary.reused, summary.chunks)
+        yield batch
+
+
+def _publish(
+    batches: Iterator[BatchRef],
+    plan: Plan,
+    base: Generation,
+    settings: Settings,
+    summary: RefreshSummary,
+    submit: Submit,
+    report: Report,
+) -> None:
+    obsolete = plan.obsolete
+    generation = base
+    group: list[BatchRef] = []
+
+    def publish() -> None:
+        nonlocal generation, obsolete, group
+        merging = time.perf_counter()
+        generation = submit(merge_batches, group, generation, plan.replaced, obsolete, settings).result()
+        summary.seconds["merge"] = summary.seconds.get("merge", 0.0) + time.perf_counter() - merging
+        summary.generation = generation.number
+        summary.published += 1
+        report("publish", summary.published, summary.published)
+        group, obsolete = [], []
+
+    for batch in batches:
+        group.append(batch)
+        summary.embedded += batch.embedded
+        summary.reused += batch.reused
+        summary.quarantined += batch.quarantined
+        for stage, seconds in batch.seconds.items():
+            summary.seconds[stage] = summary.seconds.get(stage, 0.0) + seconds
+        report("embed", summary.embedded + summary.reused, summary.chunks)
+        if sum(b.chunks for b in group) >= settings.publish_chunks:
+            publish()
+    if group or obsolete:
+        publish()
+
+
+def _pipelined(submit: Submit, stage: Callable[..., BatchRef], arguments: Iterable[tuple[Any, ...]]) -> Iterator[BatchRef]:
+    """Run `stage` over `arguments`, AHEAD of them at once; results in order."""
+    under_way: deque[Future] = deque()
+    for args in arguments:
+        under_way.append(submit(stage, *args))
+        if len(under_way) > AHEAD - 1:
+            yield under_way.popleft().result()
+    while under_way:
+        yield under_way.popleft().result()
+
+
+def _batches(files: Sequence[FileState], settings: Settings) -> Iterator[list[FileState]]:
+    batch: list[FileState] = []
+    for state in files:
+        full = len(batch) >= settings.batch_documents or sum(s.size for s in batch) + state.size > settings.batch_bytes
+        if batch and full:
+            yield batch
+            batch = []
+        batch.append(state)
+    if batch:
+        yield batch
+
+
+def _adopt(store: Path, files: Sequence[FileState], settings: Settings) -> tuple[list[BatchRef], list[FileState]]:
+    """Batches that a killed run staged and that are still wanted whole, and the files that they leave to parse."""
+    wanted = {(state.uri, state.content_hash): state for state in files}
+    parser = parser_fingerprint(settings)
+    current = {parser, f"{parser}+{chunker_fingerprint(settings)}"}
+    adopted = []
+    for path in sorted((store / "staging").glob("*/*.staged.parquet")):
+        rows = pq.read_table(path, columns=["uri", "content_hash", "fingerprint", "chunk_count", "error_kind"]).to_pylist()
+        keys = [(row["uri"], row["content_hash"]) for row in rows]
+        if all(key in wanted for key in keys) and all(row["fingerprint"] in current for row in rows):
+            for key in keys:
+                del wanted[key]
+            batch = BatchRef(path.parent, path.name.removesuffix(".staged.parquet"), documents=len(rows))
+            quarantined = sum(row["error_kind"] is not None for row in rows)
+            adopted.append(replace(batch, chunks=sum(row["chunk_count"] for row in rows), quarantined=quarantined))
+    return adopted, list(wanted.values())
