@@ -4,7 +4,7 @@ In: elements in reading order. Out: chunks, each the slice [start, end) of the d
 blank lines), none over `max_tokens` word pieces.
 
 Boundaries are local: a range that is too long is cut at its strongest boundary (a heading before a paragraph before a
-sentence; among equals the one whose neighbourhood hashes lowest), and its two parts are cut in the same way. So an
+sentence; among equals the one whose following text hashes lowest), and its two parts are cut in the same way. So an
 inserted paragraph moves only the cuts of the small range that it lands in, and the other chunks keep their text, their
 hash and their vector. The priorities make a treap of the boundaries: Seidel & Aragon 1996, "Randomized Search Trees".
 """
@@ -71,12 +71,12 @@ def chunk_elements(
     units = list(_units(elements, text, count_tokens, max_tokens))
     chunks: list[Chunk] = []
     for group in _split(units, max_tokens, min_tokens):
-        body = _without_leading_headings(group)
+        path, body = _place(group)
         start, end = body[0].start, body[-1].end
         chunks.append(
             Chunk(
                 ordinal=len(chunks),
-                headings=" > ".join(body[0].headings),
+                headings=" > ".join(path),
                 text=text[start:end],
                 page=body[0].page,
                 start=start,
@@ -232,17 +232,18 @@ def _best_cut(units: Sequence[Unit], totals: Sequence[int], low: int, high: int,
     first = bisect.bisect_left(totals, totals[low] + min_tokens, low + 1, high)
     last = bisect.bisect_right(totals, totals[high] - min_tokens, low + 1, high)
     candidates = range(first, last) or range(low + 1, high)
-    strongest = max(units[i].strength for i in candidates)
-    candidates_left = [i for i in candidates if units[i].strength == strongest]
+    strength = max(units[i].strength for i in candidates)
+    strongest_cuts = [i for i in candidates if units[i].strength == strength]
     if totals[high] - totals[low] <= 2 * max_tokens:  # two chunks will do: make them even
         middle = (totals[low] + totals[high]) / 2
-        return min(candidates_left, key=lambda i: abs(totals[i] - middle))
-    return min(candidates_left, key=lambda i: (units[i].priority ^ units[i - 1].priority, i))
+        return min(strongest_cuts, key=lambda i: abs(totals[i] - middle))
+    return min(strongest_cuts, key=lambda i: (units[i].priority, i))
 
 
-def _without_leading_headings(group: Sequence[Unit]) -> Sequence[Unit]:
-    """Headings in front of a chunk stand in its heading path already."""
-    body = next((i for i, unit in enumerate(group) if not unit.heading), 0)
-    return group[body:]
-
-
+def _place(group: Sequence[Unit]) -> tuple[tuple[str, ...], Sequence[Unit]]:
+    """A chunk's heading path, and its units without the headings in front that the path repeats."""
+    path = next((unit.headings for unit in group if not unit.heading), None)
+    if path is None:  # headings alone: they are the text
+        return group[0].headings[:-1], group
+    first = next(i for i, unit in enumerate(group) if not unit.heading or unit.headings != path[: len(unit.headings)])
+    return path, group[first:]

@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from schemas.settings import Settings
-from tasks.models.resolve import describe, resolve
+from tasks.models.folders import describe, resolve
 
 
 class Encoder(Protocol):

@@ -18,7 +18,7 @@ from typing import Literal
 
 from schemas.errors import ModelMismatch
 from schemas.settings import Settings
-from tasks.models.resolve import ModelFolder, describe, resolve
+from tasks.models.folders import ModelFolder, describe, resolve
 
 Kind = Literal["encoder", "cross-encoder"]
 EXPORTER_VERSION = "1"

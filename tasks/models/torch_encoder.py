@@ -9,7 +9,7 @@ from sentence_transformers import SentenceTransformer
 
 from schemas.settings import Settings
 from tasks.models.onnx_encoder import vector_space
-from tasks.models.resolve import describe, resolve
+from tasks.models.folders import describe, resolve
 
 
 class TorchEncoder:

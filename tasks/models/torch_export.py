@@ -18,7 +18,7 @@ import transformers
 
 from schemas.errors import HeadraceError, ModelMismatch
 from tasks.models.export import Exported, Kind
-from tasks.models.resolve import describe
+from tasks.models.folders import describe
 
 
 class Embedding(torch.nn.Module):

@@ -13,7 +13,7 @@ from tasks.parsing.tables import table_lines
 # what stands on every page, or is not text
 NOISE = {"PageBreak", "Header", "Footer", "PageNumber", "Image"}
 # metadata that a reranker or a filter can use
-KEPT_METADATA = ("subject", "sent_from", "sent_to", "author", "page_name")
+KEPT_METADATA = ("subject", "sent_from", "sent_to", "page_name")
 NEEDS_LIBREOFFICE = {".doc", ".ppt"}
 IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".webp", ".ico"}
 
@@ -21,7 +21,7 @@ IMAGES = {".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".heic", ".w
 _KINDS = {
     "encrypted": ("password", "encrypt", "decrypt"),
     "needs-converter": ("soffice", "libreoffice", "pandoc"),
-    "unsupported": ("not supported", "unsupported", "filetype.unk", "partitioner is not currently supported"),
+    "unsupported": ("not supported", "unsupported", "filetype.unk", "speechtotext"),
     "empty": ("file is empty", "empty file", "no data", "document is empty", "no columns to parse"),
 }
 
@@ -78,8 +78,8 @@ def _element(raw: Any, suffix: str) -> Element:
     if raw.category == "Table" and html:
         text = table_lines(html) or text
     depth = raw.metadata.category_depth if raw.category == "Title" else None
-    if raw.category == "Title" and suffix == ".pptx":
-        depth = depth or 0
+    if suffix == ".pptx" and depth:
+        depth = None  # a short bullet below a slide's title, no heading
     return Element(text, raw.category, depth, raw.metadata.page_number)
 
 

@@ -6,13 +6,17 @@ text. A blank English pipeline with a sentencizer serves them, without part-of-s
 
 from __future__ import annotations
 
+import logging
 import os
 import socket
+import warnings
 from typing import Any, NoReturn
 
 
 def silence() -> None:
-    """Turn unstructured's notices and usage reports off; before it is imported."""
+    """Turn unstructured's notices, warnings and usage reports off; before it is imported."""
+    warnings.simplefilter("ignore")
+    logging.getLogger("unstructured").setLevel(logging.ERROR)
     os.environ |= {"UNSTRUCTURED_DISABLE_NOTICE": "1", "SCARF_NO_ANALYTICS": "true", "DO_NOT_TRACK": "true"}
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import os
 import resource
 import signal
 import stat
@@ -31,6 +32,7 @@ class ParserPool:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._unresolved: set[Future[ParsedDocument]] = set()
         self._pool = ProcessPool(
             max_workers=settings.parse_workers,
             max_tasks=FILES_A_WORKER,
@@ -44,11 +46,14 @@ class ParserPool:
 
         Raises CancelledError where the pool is closed meanwhile: a file is not to blame for that.
         """
-        futures = [self._schedule(path) for path in paths]
-        return [outcome if isinstance(outcome, ParseFailed) else self._outcome(outcome) for outcome in futures]
+        scheduled = [self._schedule(path) for path in paths]
+        return [file if isinstance(file, ParseFailed) else self._outcome(file) for file in scheduled]
 
     def close(self) -> None:
         """Stop the workers at once."""
+        # a stopped pool leaves the futures of running files unresolved, and whoever waits for them waiting
+        for future in tuple(self._unresolved):
+            future.cancel()
         self._pool.stop()
         self._pool.join(timeout=5)
 
@@ -67,6 +72,8 @@ class ParserPool:
         future: Future[ParsedDocument] = self._pool.schedule(
             _parse_in_worker, args=(path, self._settings.languages), timeout=self._settings.parse_timeout_s
         )
+        self._unresolved.add(future)
+        future.add_done_callback(self._unresolved.discard)
         return future
 
     def _outcome(self, future: Future[ParsedDocument]) -> Outcome:
@@ -93,6 +100,11 @@ def _start_worker(memory_mb: int) -> None:
     from tasks.parsing import offline
 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    # parsers and the programs that they start (pandoc) chatter; what matters comes back as an exception
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     offline.silence()
