@@ -30,7 +30,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-out = Console(soft_wrap=False)
+EXIT_INTERRUPTED = 130  # 128 + SIGINT
+
+out = Console()
 err = Console(stderr=True)
 
 StoreOption = Annotated[Path | None, typer.Option("--store", "-s", help=str(Settings.model_fields["store"].description))]
@@ -152,15 +154,17 @@ def main() -> NoReturn:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        app(standalone_mode=False)
+        if app(standalone_mode=False) == EXIT_INTERRUPTED:  # typer catches KeyboardInterrupt itself
+            raise KeyboardInterrupt
     except HeadraceError as error:
         err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
+    except OSError as error:  # disk full, no permission: the message names the file
+        err.print(f"[red]error:[/red] {escape(str(error))}; nothing that was published is lost", highlight=False, soft_wrap=True)
+        sys.exit(1)
     except KeyboardInterrupt:
         err.print("[yellow]stopped.[/yellow] What was published stays; run the same command again to go on.")
-        sys.exit(130)
-    except typer.Abort:
-        sys.exit(130)
+        sys.exit(EXIT_INTERRUPTED)
     except Exception as error:
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer's
             error.show()

@@ -73,8 +73,8 @@ def _load_chunks(con: duckdb.DuckDBPyConnection, chunks: Sequence[Path], ledger:
             """,
             [_names(ledger)],
         )
-    without = _scalar(con, "SELECT count(*) FROM chunks WHERE embedding IS NULL")
-    if without or not ledger:
+    without = _scalar(con, "SELECT (SELECT count(*) FROM incoming) - (SELECT count(embedding) FROM chunks)")
+    if without:
         raise CorruptStore(f"{without} chunks have no vector in the ledger; run ingest again to embed them")
     con.execute("DROP TABLE incoming")
 

@@ -1,0 +1,5 @@
+"""`python -m flows`: the command line where the console script is not on the PATH."""
+
+from flows.cli import main
+
+main()
