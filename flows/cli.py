@@ -24,7 +24,7 @@ from schemas.errors import HeadraceError
 from schemas.settings import Settings
 
 app = typer.Typer(
-    help="Keep a corpus of documents searchable: ingest files into a local DuckDB index, query it by BM25, vectors and rerank.",
+    help="Keep a corpus of documents searchable: a local index, queried by BM25, vectors and a reranker.",
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
@@ -35,7 +35,9 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT
 out = Console()
 err = Console(stderr=True)
 
-StoreOption = Annotated[Path | None, typer.Option("--store", "-s", help=str(Settings.model_fields["store"].description))]
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", "-s", help=str(Settings.model_fields["store"].description))
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; `headrace settings` lists them. Repeatable."),
@@ -53,7 +55,9 @@ def ingest(
     ] = False,
     track: Annotated[
         bool,
-        typer.Option("--track", help="Run as a Prefect flow run, on a temporary API where none is configured (10 to 20 s)."),
+        typer.Option(
+            "--track", help="Run as a Prefect flow run, on a temporary API where none is configured (10 to 20 s)."
+        ),
     ] = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -143,7 +147,9 @@ def _version(value: bool) -> None:
 
 @app.callback()
 def options(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to standard error.")] = False,
 ) -> None:
     """Options of every command."""
@@ -160,7 +166,11 @@ def main() -> NoReturn:
         err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
         sys.exit(1)
     except OSError as error:  # disk full, no permission: the message names the file
-        err.print(f"[red]error:[/red] {escape(str(error))}; nothing that was published is lost", highlight=False, soft_wrap=True)
+        err.print(
+            f"[red]error:[/red] {escape(str(error))}; nothing that was published is lost",
+            highlight=False,
+            soft_wrap=True,
+        )
         sys.exit(1)
     except KeyboardInterrupt:
         err.print("[yellow]stopped.[/yellow] What was published stays; run the same command again to go on.")
@@ -199,7 +209,9 @@ def _settings(store: Path | None, assignments: list[str] | None, flags: dict[str
     for assignment in assignments or []:
         name, equals, value = assignment.partition("=")
         if not equals or name not in Settings.model_fields:
-            raise typer.BadParameter(f"--set {assignment}: expected NAME=VALUE with a NAME that `headrace settings` lists")
+            raise typer.BadParameter(
+                f"--set {assignment}: expected NAME=VALUE with a NAME that `headrace settings` lists"
+            )
         values[name] = value
     if store is not None:
         values["store"] = store

@@ -26,8 +26,14 @@ class ProgressBars:
     def __init__(self, console: Console) -> None:
         self._console = console
         self._progress = Progress(
-            SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
-            console=console, transient=True, disable=not console.is_terminal,
+            SpinnerColumn(),
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+            transient=True,
+            disable=not console.is_terminal,
         )
         self._bars: dict[str, TaskID] = {}
         self._last_line = float("-inf")
@@ -36,7 +42,9 @@ class ProgressBars:
         self._progress.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self._progress.stop()
 
     def say(self, text: str) -> None:
@@ -63,7 +71,9 @@ def print_summary(console: Console, summary: RefreshSummary) -> None:
     if in_quarantine:
         console.print(
             f"[yellow]{in_quarantine:,} files are in quarantine; "
-            f"reasons: headrace status --store {escape(summary.store)}[/yellow]", highlight=False, soft_wrap=True,
+            f"reasons: headrace status --store {escape(summary.store)}[/yellow]",
+            highlight=False,
+            soft_wrap=True,
         )
 
 
@@ -83,7 +93,7 @@ def print_explained(console: Console, result: SearchResult) -> None:
     stages = ("bm25", "vectors", "fusion", "rerank")
     table = Table("", "hit", *(f"{stage} rank (score)" for stage in stages))
     for hit in result.hits:
-        cells = [f"{s.rank} ({s.score:.4f})" if (s := hit.stages.get(stage)) else "–" for stage in stages]
+        cells = [f"{s.rank} ({s.score:.4f})" if (s := hit.stages.get(stage)) else "-" for stage in stages]
         table.add_row(str(hit.rank), escape(f"{_place(hit)}\n{_file(hit)}"), *cells)
     console.print(table)
     console.print(" · ".join(f"{stage} {ms:.0f} ms" for stage, ms in result.timings_ms.items()), highlight=False)
@@ -116,7 +126,9 @@ def _print_footer(console: Console, result: SearchResult) -> None:
     total = sum(result.timings_ms.values())
     console.print(
         f"[dim]generation {result.generation} · order by {escape(result.reranker)} over {result.pool} candidates"
-        f"{escape(fallback)} · {total:.0f} ms[/dim]", highlight=False, soft_wrap=True,
+        f"{escape(fallback)} · {total:.0f} ms[/dim]",
+        highlight=False,
+        soft_wrap=True,
     )
 
 

@@ -15,6 +15,7 @@ from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
+from flows.summary import one_line, summary_markdown
 from schemas.records import RefreshSummary
 from schemas.settings import Settings
 from tasks.chunk import chunk_batch
@@ -23,7 +24,6 @@ from tasks.merge import merge_batches
 from tasks.parse import parse_batch
 from tasks.refresh import Report, refresh
 from tasks.retries import RETRYING
-from flows.summary import one_line, summary_markdown
 
 logger = logging.getLogger(__name__)
 

@@ -10,7 +10,11 @@ DOCUMENT_COUNTS = ("added", "changed", "renamed", "copied", "deleted", "quaranti
 def one_line(summary: RefreshSummary) -> str:
     """For example: `generation 3: 2 added, 1 deleted · 40 chunks, 12 embedded, 28 reused · 1.2 s`."""
     documents = ", ".join(f"{getattr(summary, name):,} {name}" for name in DOCUMENT_COUNTS if getattr(summary, name))
-    head = f"generation {summary.generation}" if summary.published else f"nothing new, generation {summary.generation} stays"
+    head = (
+        f"generation {summary.generation}"
+        if summary.published
+        else f"nothing new, generation {summary.generation} stays"
+    )
     chunks = f"{summary.chunks:,} chunks, {summary.embedded:,} embedded, {summary.reused:,} reused"
     return f"{head}: {documents or 'no documents'} · {chunks} · {summary.elapsed:,.1f} s"
 
@@ -22,7 +26,10 @@ def stage_seconds(summary: RefreshSummary) -> str:
 
 def summary_markdown(summary: RefreshSummary) -> str:
     """The summary as the Markdown of a Prefect artifact."""
-    rows = [(name, getattr(summary, name)) for name in (*DOCUMENT_COUNTS, "still_quarantined", "chunks", "embedded", "reused")]
+    rows = [
+        (name, getattr(summary, name))
+        for name in (*DOCUMENT_COUNTS, "still_quarantined", "chunks", "embedded", "reused")
+    ]
     table = "\n".join(f"| {name.replace('_', ' ')} | {value:,} |" for name, value in rows)
     return (
         f"# {one_line(summary)}\n\nStore `{summary.store}`.\n\n| | |\n|---|---:|\n{table}\n\n"

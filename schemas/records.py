@@ -117,8 +117,8 @@ ELEMENTS = pa.schema(
 class BatchRef:
     """A micro-batch on disk: what the stages hand each other instead of its rows.
 
-    Parsed: `<folder>/<name>.documents.parquet` (DOCUMENTS) and `.elements.parquet` (ELEMENTS). Chunked, and so whole and
-    fit for a later run to go on from: `.staged.parquet` (DOCUMENTS) and `.chunks.parquet` (CHUNKS).
+    Parsed: `<folder>/<name>.documents.parquet` (DOCUMENTS) and `.elements.parquet` (ELEMENTS). Chunked, and so whole
+    and fit for a later run to go on from: `.staged.parquet` (DOCUMENTS) and `.chunks.parquet` (CHUNKS).
     """
 
     folder: Path

@@ -167,13 +167,12 @@ def _units(elements: Sequence[Element], text: str, count_tokens: TokenCounter, m
             path = [(depth, name) for depth, name in path if depth < element.depth]
             path.append((element.depth, " ".join(element.text.split())))
         is_heading = element.depth is not None
-        if after_heading and not is_heading:
-            strength = AFTER_HEADING
+        before = AFTER_HEADING if after_heading and not is_heading else strength
         after_heading = is_heading
         headings = tuple(name for _, name in path)
         priority = int.from_bytes(hashlib.blake2b(text[start:end].encode(), digest_size=8).digest())
         weight = _weight(tokens, end - start)
-        yield Unit(start, end, weight, strength, headings, element.page, is_heading, priority)
+        yield Unit(start, end, weight, before, headings, element.page, is_heading, priority)
 
 
 def _span(start: int, end: int, element: Element) -> tuple[int, int, int, Element]:
@@ -226,7 +225,9 @@ def _split(units: Sequence[Unit], max_tokens: int, min_tokens: int) -> Iterator[
         open_ranges += [(cut, high), (low, cut)]
 
 
-def _best_cut(units: Sequence[Unit], totals: Sequence[int], low: int, high: int, max_tokens: int, min_tokens: int) -> int:
+def _best_cut(
+    units: Sequence[Unit], totals: Sequence[int], low: int, high: int, max_tokens: int, min_tokens: int
+) -> int:
     """Index of the unit to cut before, in (low, high)."""
     # the distance of a cut to the ends of its range is local too, so a minimum does not make far cuts move
     first = bisect.bisect_left(totals, totals[low] + min_tokens, low + 1, high)

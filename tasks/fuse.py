@@ -11,7 +11,8 @@ Key = TypeVar("Key", bound=Hashable)
 def reciprocal_rank_fusion(rankings: Sequence[Sequence[Key]], k: int = 60) -> list[tuple[Key, float]]:
     """Each key's sum of 1 / (k + rank) over the rankings that hold it (ranks from 1), best first.
 
-    Cormack, Clarke & Büttcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual rank learning methods".
+    Cormack, Clarke & Büttcher 2009, "Reciprocal Rank Fusion outperforms Condorcet and individual Rank Learning
+    Methods".
     Ties keep the order of first appearance.
     """
     scores: dict[Key, float] = {}

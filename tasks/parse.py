@@ -31,7 +31,7 @@ def parser_fingerprint(settings: Settings) -> str:
 
 
 def document_id(state: FileState, *, failed: bool = False) -> str:
-    """Names one version of one URI; a failure apart from the same version parsed, so that each can be replaced alone."""
+    """Names one version of one URI, and a failure apart from the same version parsed: each can be replaced alone."""
     key = f"{state.uri}\0{state.content_hash}{chr(0) * 2 + 'failed' if failed else ''}"
     return hashlib.sha256(key.encode()).hexdigest()[:32]
 
@@ -57,15 +57,23 @@ def parse_batch(files: Sequence[FileState], folder: Path, name: str, settings: S
 
 def _document_row(state: FileState, outcome: Outcome, settings: Settings) -> dict[str, object]:
     parser = parser_fingerprint(settings)
-    failed = isinstance(outcome, ParseFailed)
-    return {
+    common = {
         **vars(state),
-        "doc_id": document_id(state, failed=failed),
         "chunk_count": 0,
-        "title": "" if failed else outcome.title,
         "file_type": Path(state.path).suffix.lower().removeprefix("."),
-        "fingerprint": parser if failed else f"{parser}+{chunker_fingerprint(settings)}",
-        "metadata": json.dumps({} if failed else outcome.metadata, ensure_ascii=False),
-        "error_kind": outcome.kind if failed else None,
-        "error": outcome.detail if failed else None,
+    }
+    if isinstance(outcome, ParseFailed):
+        return common | {
+            "doc_id": document_id(state, failed=True),
+            "title": "",
+            "fingerprint": parser,
+            "metadata": "{}",
+            "error_kind": outcome.kind,
+            "error": outcome.detail,
+        }
+    return common | {
+        "doc_id": document_id(state),
+        "title": outcome.title,
+        "fingerprint": f"{parser}+{chunker_fingerprint(settings)}",
+        "metadata": json.dumps(outcome.metadata, ensure_ascii=False),
     }

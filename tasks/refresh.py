@@ -28,7 +28,7 @@ from tasks.merge import merge_batches
 from tasks.models import load_encoder
 from tasks.parse import parse_batch, parser_fingerprint
 from tasks.parsing.pool import close_parsers
-from tasks.scan import Plan, SeenFiles, known_documents, scan
+from tasks.scan import Plan, SeenFiles, known_documents, scan, source_files
 from tasks.store.generation import Generation
 from tasks.store.reader import Reader
 from tasks.store.writer import clear_staging, writing
@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 
 # Batches of one stage under way at once: one at work, one waiting, so that no stage idles and memory stays flat.
 AHEAD = 2
+
+
+# What the summary takes over from the plan.
+PLANNED = ("files", "unchanged", "still_quarantined", "added", "changed", "renamed", "copied", "deleted")
 
 
 class Future(Protocol):
@@ -56,19 +60,19 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
     published stays, and staged batches and embeddings are taken up by the next run.
     """
     started = time.perf_counter()
+    for source in sources:
+        source_files(source)  # a misspelt source fails before a store is made for it
     encoder = load_encoder(settings)
     empty = Generation(0, encoder.fingerprint, encoder.dim, settings.stemmer, settings.stopwords)
     with writing(settings.store, empty) as base:
-        summary = RefreshSummary(store=str(settings.store), generation=base.number)
         seen = SeenFiles(settings.store)
         plan = _plan(sources, settings, base, seen)
-        _count(plan, summary)
-        summary.seconds["scan"] = time.perf_counter() - started
         report("scan", plan.files, plan.files)
+        run = _Run(settings, submit, report, plan, base)
+        run.summary.seconds["scan"] = time.perf_counter() - started
         try:
             if not plan.empty:
-                batches = _staged_batches(plan, settings, base, summary, submit, report)
-                _publish(batches, plan, base, settings, summary, submit, report)
+                run.publish_all()
             seen.save()
             clear_staging(settings.store)
         except BaseException:  # Ctrl-C too: the stages under way end at their next step
@@ -77,9 +81,9 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
         finally:
             close_parsers()
             open_ledger.cache_clear()
-    summary.elapsed = time.perf_counter() - started
-    logger.info("refreshed store=%s generation=%d published=%d", settings.store, summary.generation, summary.published)
-    return summary
+    run.summary.elapsed = time.perf_counter() - started
+    logger.info("refreshed store=%s generation=%d", settings.store, run.summary.generation)
+    return run.summary
 
 
 def _plan(sources: Sequence[str], settings: Settings, base: Generation, seen: SeenFiles) -> Plan:
@@ -96,83 +100,77 @@ def _plan(sources: Sequence[str], settings: Settings, base: Generation, seen: Se
     )
 
 
-def _count(plan: Plan, summary: RefreshSummary) -> None:
-    for name in ("files", "unchanged", "still_quarantined", "added", "changed", "renamed", "copied", "deleted"):
-        setattr(summary, name, getattr(plan, name))
+class _Run:
+    """One refresh after its scan: batches stream through the stages, groups of them become generations."""
 
+    def __init__(self, settings: Settings, submit: Submit, report: Report, plan: Plan, base: Generation) -> None:
+        self.settings, self.submit, self.report, self.plan = settings, submit, report, plan
+        self.generation = base
+        self.parsed = 0  # documents, those that an earlier run staged included
+        self.obsolete = plan.obsolete  # buried by the first publish
+        counts = {name: getattr(plan, name) for name in PLANNED}
+        self.summary = RefreshSummary(store=str(settings.store), generation=base.number, **counts)
 
-def _staged_batches(
-    plan: Plan, settings: Settings, base: Generation, summary: RefreshSummary, submit: Submit, report: Report
-) -> Iterator[BatchRef]:
-    """Embedded batches: carried over, left by a run that was killed, and newly parsed."""
-    folder = settings.store / "staging" / f"{time.time_ns()}-{os.getpid()}"
-    total = len(plan.to_parse)
-    adopted, wanted = _adopt(settings.store, plan.to_parse, settings)
-    done = total - len(wanted)
-    if adopted:
-        logger.info("resuming batches=%d documents=%d", len(adopted), done)
-    report("parse", done, total)
-    carried = []
-    if plan.carried:
-        with Reader(settings.store, base) as reader:
-            carried = [carry_over(plan.carried, reader, folder)]
-    numbered = enumerate(_batches(wanted, settings))
-    parsed = _pipelined(submit, parse_batch, ((files, folder, f"{n:06d}", settings) for n, files in numbered))
-    chunked = _pipelined(submit, chunk_batch, ((batch, settings) for batch in parsed))
-    reported = _reporting(itertools.chain(carried, adopted, chunked), done, total, summary, report)
-    yield from _pipelined(submit, embed_batch, ((batch, settings) for batch in reported))
+    def publish_all(self) -> None:
+        """Embed everything and publish it, a generation every `publish_chunks` chunks."""
+        group: list[BatchRef] = []
+        for batch in self._embedded():
+            group.append(batch)
+            self._count(batch)
+            if sum(b.chunks for b in group) >= self.settings.publish_chunks:
+                self._publish(group)
+                group = []
+        if group or self.obsolete:
+            self._publish(group)
 
+    def _embedded(self) -> Iterator[BatchRef]:
+        """Embedded batches: carried over, left by a run that was killed, and newly parsed."""
+        settings, submit = self.settings, self.submit
+        folder = settings.store / "staging" / f"{time.time_ns()}-{os.getpid()}"
+        adopted, files = _adopt(settings.store, self.plan.to_parse, settings)
+        batches = enumerate(_batches(files, settings))
+        parsed = _pipelined(submit, parse_batch, ((batch, folder, f"{n:06d}", settings) for n, batch in batches))
+        chunked = _pipelined(submit, chunk_batch, ((batch, settings) for batch in parsed))
+        ready = itertools.chain(self._carried(folder), self._reported(adopted), self._reported(chunked))
+        yield from _pipelined(submit, embed_batch, ((batch, settings) for batch in ready))
 
-def _reporting(
-    batches: Iterable[BatchRef], done: int, total: int, summary: RefreshSummary, report: Report
-) -> Iterator[BatchRef]:
-    for batch in batches:
-        summary.chunks += batch.chunks
-        if batch.name != "carried" and "parse" in batch.seconds:
-            done += batch.documents
-        report("parse", done, total)
-        report("embed", summary.embedded + summary.reused, summary.chunks)
-        yield batch
+    def _carried(self, folder: Path) -> Iterator[BatchRef]:
+        if self.plan.carried:
+            with Reader(self.settings.store, self.generation) as reader:
+                batch = carry_over(self.plan.carried, reader, folder)
+            self.summary.chunks += batch.chunks
+            yield batch
 
+    def _reported(self, batches: Iterable[BatchRef]) -> Iterator[BatchRef]:
+        for batch in batches:
+            self.parsed += batch.documents
+            self.summary.chunks += batch.chunks
+            self.report("parse", self.parsed, len(self.plan.to_parse))
+            yield batch
 
-def _publish(
-    batches: Iterator[BatchRef],
-    plan: Plan,
-    base: Generation,
-    settings: Settings,
-    summary: RefreshSummary,
-    submit: Submit,
-    report: Report,
-) -> None:
-    obsolete = plan.obsolete
-    generation = base
-    group: list[BatchRef] = []
-
-    def publish() -> None:
-        nonlocal generation, obsolete, group
-        merging = time.perf_counter()
-        generation = submit(merge_batches, group, generation, plan.replaced, obsolete, settings).result()
-        summary.seconds["merge"] = summary.seconds.get("merge", 0.0) + time.perf_counter() - merging
-        summary.generation = generation.number
-        summary.published += 1
-        report("publish", summary.published, summary.published)
-        group, obsolete = [], []
-
-    for batch in batches:
-        group.append(batch)
+    def _count(self, batch: BatchRef) -> None:
+        summary = self.summary
         summary.embedded += batch.embedded
         summary.reused += batch.reused
         summary.quarantined += batch.quarantined
         for stage, seconds in batch.seconds.items():
             summary.seconds[stage] = summary.seconds.get(stage, 0.0) + seconds
-        report("embed", summary.embedded + summary.reused, summary.chunks)
-        if sum(b.chunks for b in group) >= settings.publish_chunks:
-            publish()
-    if group or obsolete:
-        publish()
+        self.report("embed", summary.embedded + summary.reused, summary.chunks)
+
+    def _publish(self, group: Sequence[BatchRef]) -> None:
+        started = time.perf_counter()
+        merged = self.submit(merge_batches, group, self.generation, self.plan.replaced, self.obsolete, self.settings)
+        self.generation, self.obsolete = merged.result(), []
+        seconds = self.summary.seconds
+        seconds["merge"] = seconds.get("merge", 0.0) + time.perf_counter() - started
+        self.summary.generation = self.generation.number
+        self.summary.published += 1
+        self.report("publish", self.summary.published, self.summary.published)
 
 
-def _pipelined(submit: Submit, stage: Callable[..., BatchRef], arguments: Iterable[tuple[Any, ...]]) -> Iterator[BatchRef]:
+def _pipelined(
+    submit: Submit, stage: Callable[..., BatchRef], arguments: Iterable[tuple[Any, ...]]
+) -> Iterator[BatchRef]:
     """Run `stage` over `arguments`, AHEAD of them at once; results in order."""
     under_way: deque[Future] = deque()
     for args in arguments:
@@ -202,7 +200,9 @@ def _adopt(store: Path, files: Sequence[FileState], settings: Settings) -> tuple
     current = {parser, f"{parser}+{chunker_fingerprint(settings)}"}
     adopted = []
     for path in sorted((store / "staging").glob("*/*.staged.parquet")):
-        rows = pq.read_table(path, columns=["uri", "content_hash", "fingerprint", "chunk_count", "error_kind"]).to_pylist()
+        rows = pq.read_table(
+            path, columns=["uri", "content_hash", "fingerprint", "chunk_count", "error_kind"]
+        ).to_pylist()
         keys = [(row["uri"], row["content_hash"]) for row in rows]
         if all(key in wanted for key in keys) and all(row["fingerprint"] in current for row in rows):
             for key in keys:

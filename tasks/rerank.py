@@ -51,10 +51,9 @@ def fusion_scores(cosines: Sequence[float], lexical: Sequence[float]) -> np.ndar
     Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval". nDCG@10 over RRF's pool of 50, whole abstracts
     as chunks: Cranfield 0.416 (RRF 0.411), SciFact 0.743 (RRF 0.721). The weight of one half is not tuned.
     """
-    return (_scaled(cosines) + _scaled(lexical)) / 2
+    return np.asarray((_scaled(cosines) + _scaled(lexical)) / 2)
 
 
 def _scaled(scores: Sequence[float]) -> np.ndarray:
     values = np.maximum(np.asarray(scores, dtype=np.float64), 0.0)
-    top = values.max(initial=0.0)
-    return values / top if top > 0 else values
+    return np.asarray(values / (values.max(initial=0.0) or 1.0))

@@ -7,7 +7,6 @@ costs one read and no parse, and a rename or a copy is known by its content.
 
 from __future__ import annotations
 
-import glob
 import logging
 import os
 import time
@@ -104,14 +103,14 @@ class SeenFiles:
 
 def source_files(source: str) -> tuple[str, Iterator[Path]]:
     """A source's absolute name and its files, hidden ones and links that leave it aside. Raises BadSource."""
-    path = Path(source).expanduser().absolute()
+    path = Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100 resolve() would follow links
     if path.is_dir():
         return str(path), _walk(path)
     if path.is_file():
         return str(path), iter([path])
     if any(c in source for c in "*?["):
-        pattern = str(path)
-        return pattern, (Path(name) for name in sorted(glob.glob(pattern, recursive=True)) if Path(name).is_file())
+        matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
+        return str(path), (match for match in matches if match.is_file())
     raise BadSource(f"no folder, file or glob matches {source}; check the path")
 
 
@@ -139,8 +138,8 @@ def scan(
 ) -> Plan:
     """Compare `sources` with the `known` live documents.
 
-    `fingerprint` names the parser and chunker in use and decides whether indexed documents are up to date; a quarantined
-    one waits for its file or the `parser` to change.
+    `fingerprint` names the parser and chunker in use and decides whether indexed documents are up to date; a
+    quarantined one waits for its file or the `parser` to change.
 
     Raises BadSource where a source is missing or holds no file, DeleteGuard where more than `max_delete_share` of a
     source's documents are gone.
@@ -185,13 +184,15 @@ def _within(document: KnownDocument, source: str) -> bool:
     return document.source == source or Path(document.path).is_relative_to(source)
 
 
-def _guard(source: str, missing: list[KnownDocument], rows_of: dict[str, list[KnownDocument]], max_share: float) -> None:
+def _guard(
+    source: str, missing: list[KnownDocument], rows_of: dict[str, list[KnownDocument]], max_share: float
+) -> None:
     before = len({uri for uri, rows in rows_of.items() for d in rows if _within(d, source)})
     lost = len({document.uri for document in missing})
     if before and lost / before > max_share:
         raise DeleteGuard(
-            f"{lost} of {before} documents of {source} are gone, more than {max_share:.0%}: an unmounted disk or a wrong "
-            "path? Nothing was changed. If they are really deleted, run again with --allow-deletes"
+            f"{lost} of {before} documents of {source} are gone, more than {max_share:.0%}: an unmounted disk or a "
+            "wrong path? Nothing was changed. If they are really deleted, run again with --allow-deletes"
         )
 
 

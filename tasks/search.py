@@ -91,8 +91,8 @@ def search(query: str, settings: Settings, *, k: int = 10) -> SearchResult:
 def _check_model(reader: Reader, encoder: Encoder) -> None:
     if reader.generation.embedder != encoder.fingerprint:
         raise ModelMismatch(
-            f"{reader.store} holds vectors of {reader.generation.embedder}, the settings ask for {encoder.fingerprint}; "
-            "query with the embedder that the store was built with"
+            f"{reader.store} holds vectors of {reader.generation.embedder}, the settings ask for "
+            f"{encoder.fingerprint}; query with the embedder that the store was built with"
         )
 
 
@@ -109,5 +109,3 @@ def _timed(timings: dict[str, float], stage: str) -> Iterator[None]:
     start = time.perf_counter()
     yield
     timings[stage] = (time.perf_counter() - start) * 1000
-
-

@@ -27,7 +27,9 @@ elements = st.lists(
         st.builds(Element, text=paragraphs, category=st.just("NarrativeText"), page=st.integers(1, 9)),
         st.builds(Element, text=words, category=st.just("Title"), depth=st.integers(0, 3), page=st.integers(1, 9)),
         st.builds(
-            Element, text=st.lists(paragraphs, min_size=1, max_size=5).map("\n".join), category=st.sampled_from(["Table", "CodeSnippet"])
+            Element,
+            text=st.lists(paragraphs, min_size=1, max_size=5).map("\n".join),
+            category=st.sampled_from(["Table", "CodeSnippet"]),
         ),
     ),
     max_size=30,

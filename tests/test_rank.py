@@ -17,7 +17,11 @@ scores = st.lists(st.tuples(st.floats(-1, 1), st.floats(0, 50)), min_size=1, max
 @given(rankings)
 def test_rrf_scores_are_the_sums_of_the_formula_best_first(lists: list[list[int]]) -> None:
     fused = reciprocal_rank_fusion(lists, k=60)
-    expected = {key: sum(1 / (60 + ranking.index(key) + 1) for ranking in lists if key in ranking) for ranking in lists for key in ranking}
+    expected = {
+        key: sum(1 / (60 + ranking.index(key) + 1) for ranking in lists if key in ranking)
+        for ranking in lists
+        for key in ranking
+    }
     assert dict(fused) == pytest.approx(expected)
     assert [score for _, score in fused] == sorted((score for _, score in fused), reverse=True)
 

@@ -34,7 +34,9 @@ class Index:
 
     def scan(self, *, parser: str = PARSER, fingerprint: str = FINGERPRINT, share: float = 1.0) -> Plan:
         seen = SeenFiles(self.store)
-        plan = scan([str(self.folder)], self.known, seen, parser=parser, fingerprint=fingerprint, max_delete_share=share)
+        plan = scan(
+            [str(self.folder)], self.known, seen, parser=parser, fingerprint=fingerprint, max_delete_share=share
+        )
         seen.save()
         return plan
 
@@ -87,7 +89,9 @@ def test_touched_file_is_unchanged(index: Index, folder: Path) -> None:
     assert counts(index.scan()) == {"unchanged": 4}
 
 
-def test_file_with_known_size_and_mtime_is_not_read_again(index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_file_with_known_size_and_mtime_is_not_read_again(
+    index: Index, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     read: list[Path] = []
     monkeypatch.setattr("tasks.scan.sha256", lambda path: read.append(path) or "x")
     index.scan()
@@ -109,7 +113,9 @@ def test_changed_chunker_reprocesses_indexed_files_only(index: Index, folder: Pa
 
 def test_file_that_returns_to_its_good_version_leaves_quarantine(index: Index, folder: Path) -> None:
     good = index.known[0]
-    failed = KnownDocument(**{**vars(good), "doc_id": "q", "content_hash": "other", "quarantined": True, "fingerprint": PARSER})
+    failed = KnownDocument(
+        **{**vars(good), "doc_id": "q", "content_hash": "other", "quarantined": True, "fingerprint": PARSER}
+    )
     index.known.append(failed)
     plan = index.scan()
     assert [row.doc_id for row in plan.obsolete] == ["q"]
@@ -119,7 +125,9 @@ def test_documents_of_other_sources_are_left_alone(index: Index, tmp_path: Path)
     other = tmp_path / "other"
     other.mkdir()
     (other / "x.md").write_text("x")
-    plan = scan([str(other)], index.known, SeenFiles(index.store), parser=PARSER, fingerprint=FINGERPRINT, max_delete_share=0.3)
+    plan = scan(
+        [str(other)], index.known, SeenFiles(index.store), parser=PARSER, fingerprint=FINGERPRINT, max_delete_share=0.3
+    )
     assert counts(plan) == {"added": 1}
 
 

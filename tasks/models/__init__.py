@@ -10,17 +10,20 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from schemas.settings import Settings
-from tasks.models.folders import describe, resolve
+from tasks.models.folders import describe
+from tasks.models.resolve import resolve
 
 
 class Encoder(Protocol):
     """Turns texts into vectors."""
 
-    fingerprint: str  # names the vector space: vectors of equal fingerprints may be compared
+    name: str
+    fingerprint: str  # names the vector space: vectors of equal fingerprints may be compared; fit for a folder's name
     dim: int
+    max_tokens: int  # longest input, special tokens counted; the rest of a text is cut
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
-        """float32[n, dim], rows of unit L2 norm, in the order of `texts`; longer texts are cut at the model's length."""
+        """float32[n, dim], rows of unit L2 norm, in the order of `texts`."""
         ...
 
 
@@ -38,5 +41,5 @@ def load_encoder(settings: Settings) -> Encoder:
 
 @functools.lru_cache(maxsize=2)
 def load_tokenizer(settings: Settings) -> Tokenizer:
-    """The embedder's tokenizer for counting: it neither pads nor cuts."""
+    """The embedder's tokenizer for counting: it neither pads nor cuts. Loads no model. Raises ModelNotFound."""
     return describe(resolve(settings.embedder, settings)).tokenizer()

@@ -14,18 +14,23 @@ import numpy as np
 import onnxruntime as ort
 from tokenizers import Encoding
 
+from schemas.errors import ModelMismatch
+
 BATCH_TOKENS = 512
 
 
 class Session:
-    """An ONNX graph of int64[batch, tokens] inputs and one float32[batch, …] output."""
+    """An ONNX graph of int64[batch, tokens] inputs and one float32[batch, …] output. Raises ModelMismatch."""
 
     def __init__(self, path: Path, inputs: Sequence[str], threads: int) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
-        self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        try:
+            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # ONNX Runtime's errors have no base class but Exception
+            raise ModelMismatch(f"{path} cannot be loaded: {error}; delete {path.parent} to export it again") from error
         self._inputs = tuple(inputs)
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="onnx")
 
@@ -38,12 +43,13 @@ class Session:
             for i, row in zip(batch, output, strict=True):
                 rows[i] = row
 
-        for _ in self._threads.map(run_batch, length_sorted([len(e.ids) for e in encodings])):
+        # a batch's error is raised here
+        for _ in self._threads.map(run_batch, length_sorted([len(e) for e in encodings])):
             pass
         return rows
 
     def _feed(self, encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
-        longest = max(len(encoding.ids) for encoding in encodings)
+        longest = max(len(encoding) for encoding in encodings)
         feed = {name: np.zeros((len(encodings), longest), dtype=np.int64) for name in self._inputs}
         columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
         for name, array in feed.items():

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from tokenizers import Tokenizer
 
 from schemas.settings import Settings
 from tasks.models.batching import Session
 from tasks.models.export import ensure_onnx
+from tasks.models.folders import load_tokenizer_file
 
 
 class CrossEncoder:
@@ -18,10 +18,11 @@ class CrossEncoder:
     def __init__(self, name: str, settings: Settings) -> None:
         folder, meta = ensure_onnx(name, "cross-encoder", settings)
         self.name = meta.name
-        self._tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-        self._tokenizer.no_padding()
-        # the query is kept whole, the passage is cut
-        self._tokenizer.enable_truncation(min(settings.rerank_tokens, meta.max_tokens), strategy="longest_first")
+        self.max_tokens = min(settings.rerank_tokens, meta.max_tokens)  # of a pair, special tokens counted
+        self._tokenizer = load_tokenizer_file(folder / "tokenizer.json")
+        # cuts the passage; the query only where it is longer than half, when `only_second` would raise or leave no
+        # passage. It is also what sentence-transformers does, so that scores agree for long queries too.
+        self._tokenizer.enable_truncation(self.max_tokens, strategy="longest_first")
         self._session = Session(folder / "model.onnx", meta.inputs, settings.embed_threads)
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:

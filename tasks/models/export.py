@@ -1,8 +1,9 @@
 """Export a BERT-like model to ONNX, once, into the cache.
 
-    <cache>/models/<name>-<weights SHA-256, 8 digits>-<kind>-<exporter version>/model.onnx, meta.json, tokenizer.json
+    <cache>/models/<model's fingerprint>-<kind>-<exporter version>/model.onnx, config.json, tokenizer.json, meta.json
 
-The export runs in a process of its own (tasks.models.torch_export), so that torch, 489 MB of it, never enters the caller.
+The export runs in a process of its own (tasks.models.torch_export), so that torch, 489 MB of it, never enters the
+caller. It is written aside and renamed whole: of two processes that export at once, the second's work is dropped.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from schemas.errors import ModelMismatch
 from schemas.settings import Settings
-from tasks.models.folders import ModelFolder, describe, resolve
+from tasks.models.folders import ModelFolder, describe
+from tasks.models.resolve import resolve
 
 Kind = Literal["encoder", "cross-encoder"]
 EXPORTER_VERSION = "1"
@@ -29,7 +31,10 @@ class Exported:
     """What meta.json says of an exported model."""
 
     name: str
-    weights_sha256: str
+    fingerprint: str  # ModelFolder.fingerprint
+    kind: Kind
+    weights_sha256: str  # hex
+    pooling: str  # mean or cls; of no meaning for a cross-encoder
     dim: int  # of the vectors; 1 for a cross-encoder's logit
     max_tokens: int  # special tokens counted
     inputs: tuple[str, ...]  # names of the graph's int64[batch, tokens] inputs
@@ -41,27 +46,56 @@ def ensure_onnx(name: str, kind: Kind, settings: Settings) -> tuple[Path, Export
     Raises ModelNotFound, ModelMismatch.
     """
     model = describe(resolve(name, settings))
-    folder = settings.cache / "models" / f"{model.name}-{model.weights_sha256()[:8]}-{kind}-{EXPORTER_VERSION}"
+    check_exportable(model, kind)
+    folder = settings.cache / "models" / f"{model.fingerprint}-{kind}-{EXPORTER_VERSION}"
     if not (folder / "meta.json").is_file():
         _export_in_subprocess(model, kind, folder)
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     return folder, Exported(**{**meta, "inputs": tuple(meta["inputs"])})
 
 
+def check_exportable(model: ModelFolder, kind: Kind) -> None:
+    """Raise ModelMismatch where the exported graph would not compute what the model's own library does."""
+    if kind == "cross-encoder":
+        if not _has_one_logit(model.config):
+            raise ModelMismatch(
+                f"{model.path} is no cross-encoder: its head does not have exactly one logit; "
+                "name a reranker such as cross-encoder/ms-marco-MiniLM-L6-v2"
+            )
+        return
+    unknown = [module for module in model.modules if module not in {"Transformer", "Pooling", "Normalize"}]
+    if model.pooling not in {"mean", "cls"}:
+        unknown.append(f"pooling by {model.pooling}")
+    if model.default_prompt:
+        unknown.append(f"the default prompt {model.default_prompt!r}")
+    if unknown:
+        raise ModelMismatch(
+            f"{model.path} has {', '.join(unknown)}, which the ONNX backend does not know; "
+            "use --set embed_backend=sentence-transformers"
+        )
+
+
+def _has_one_logit(config: dict[str, Any]) -> bool:
+    architectures = config.get("architectures") or [""]
+    # a configuration without labels means transformers' default of two
+    return len(config.get("id2label") or "no") == 1 and "SequenceClassification" in architectures[0]
+
+
 def _export_in_subprocess(model: ModelFolder, kind: Kind, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as aside:
+        staged = Path(aside, "model")
         done = subprocess.run(
-            [sys.executable, "-m", "tasks.models.torch_export", str(model.path), kind, str(Path(aside, "model"))],
+            [sys.executable, "-m", "tasks.models.torch_export", str(model.path), kind, str(staged)],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             capture_output=True,
             text=True,
             check=False,
         )
         if done.returncode:
-            reason = (done.stderr.strip().splitlines() or ["no message"])[-1]
-            raise ModelMismatch(f"{model.path} cannot be exported to ONNX as a {kind}: {reason}")
-        staged = Path(aside, "model")
+            # a process that the system killed for its memory ends below zero and says nothing
+            reason = (done.stderr.strip().splitlines() or [f"the exporter ended with status {done.returncode}"])[-1]
+            raise ModelMismatch(f"{model.path} cannot be exported to ONNX as {kind}: {reason}")
         try:
             staged.rename(folder)
         except OSError:

@@ -8,8 +8,8 @@ import numpy as np
 from sentence_transformers import SentenceTransformer
 
 from schemas.settings import Settings
-from tasks.models.onnx_encoder import vector_space
-from tasks.models.folders import describe, resolve
+from tasks.models.folders import describe
+from tasks.models.resolve import resolve
 
 
 class TorchEncoder:
@@ -17,8 +17,17 @@ class TorchEncoder:
 
     def __init__(self, settings: Settings) -> None:
         folder = describe(resolve(settings.embedder, settings))
-        self.fingerprint = vector_space(folder.name, folder.weights_sha256())
-        self._model = SentenceTransformer(str(folder.path), local_files_only=True)
+        self.name = folder.name
+        self.sha256 = folder.weights_sha256()
+        self.fingerprint = folder.fingerprint
+        self.max_tokens = folder.max_tokens
+        self._model = SentenceTransformer(
+            str(folder.path),
+            local_files_only=True,
+            model_kwargs={"dtype": "float32"},  # as the fingerprint says
+        )
+        # both backends cut where the folder says, so that equal fingerprints mean equal vectors
+        self._model.max_seq_length = folder.max_tokens
         self.dim = int(self._model.get_embedding_dimension() or 0)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:

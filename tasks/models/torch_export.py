@@ -1,22 +1,22 @@
-"""Write a BERT-like model as ONNX: `python -m tasks.models.torch_export FOLDER KIND TARGET`. The only importer of torch.
+"""Write a BERT-like model as ONNX: `python -m tasks.models.torch_export FOLDER KIND TARGET`.
 
-Kinds: `encoder` gives unit-norm embedding float32[batch, dim], pooling and normalisation inside the graph; `cross-encoder`
-gives logit float32[batch]. The legacy exporter with eager attention makes the faster graph on CPU.
+Kinds: `encoder` gives unit-norm embedding float32[batch, dim], pooling and normalisation inside the graph;
+`cross-encoder` gives logit float32[batch]. The legacy exporter with eager attention makes the faster graph on CPU.
 """
 
 from __future__ import annotations
 
+import inspect
 import json
 import shutil
 import sys
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import torch
 import transformers
 
-from schemas.errors import HeadraceError, ModelMismatch
+from schemas.errors import HeadraceError
 from tasks.models.export import Exported, Kind
 from tasks.models.folders import describe
 
@@ -54,15 +54,14 @@ class Logit(torch.nn.Module):
 
 
 def export(path: Path, kind: Kind, target: Path) -> None:
-    """Write model.onnx, tokenizer.json and, last, meta.json into the new folder `target`."""
+    """Write model.onnx, config.json, tokenizer.json and, last, meta.json into the new folder `target`."""
     model = describe(path)
-    names = ["input_ids", "attention_mask"]
-    if model.config.get("type_vocab_size", 0) > 1:
-        names.append("token_type_ids")
-    if kind == "cross-encoder" and not _has_one_logit(model.config):
-        raise ModelMismatch("it is no cross-encoder, its head does not have exactly one logit")
     auto = transformers.AutoModelForSequenceClassification if kind == "cross-encoder" else transformers.AutoModel
     body = auto.from_pretrained(path, attn_implementation="eager", dtype=torch.float32, local_files_only=True).eval()
+    names = ["input_ids", "attention_mask"]
+    takes_types = "token_type_ids" in inspect.signature(body.forward).parameters
+    if takes_types and model.config.get("type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
     head = Logit(body, names) if kind == "cross-encoder" else Embedding(body, names, model.pooling)
     output = "logit" if kind == "cross-encoder" else "embedding"
     target.mkdir()
@@ -76,16 +75,19 @@ def export(path: Path, kind: Kind, target: Path) -> None:
         output_names=[output],
         dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in names}, output: {0: "batch"}},
     )
-    shutil.copy(path / "tokenizer.json", target)
-    dim = 1 if kind == "cross-encoder" else int(body.config.hidden_size)
-    meta = Exported(model.name, model.weights_sha256(), dim, model.max_tokens, tuple(names))
+    for name in ("config.json", "tokenizer.json"):
+        shutil.copy(path / name, target)
+    meta = Exported(
+        name=model.name,
+        fingerprint=model.fingerprint,
+        kind=kind,
+        weights_sha256=model.weights_sha256(),
+        pooling=model.pooling,
+        dim=1 if kind == "cross-encoder" else int(body.config.hidden_size),
+        max_tokens=model.max_tokens,
+        inputs=tuple(names),
+    )
     (target / "meta.json").write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
-
-
-def _has_one_logit(config: dict[str, Any]) -> bool:
-    architectures = config.get("architectures") or [""]
-    # a configuration without labels means transformers' default of two
-    return len(config.get("id2label") or "no") == 1 and "SequenceClassification" in architectures[0]
 
 
 if __name__ == "__main__":

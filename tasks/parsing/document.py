@@ -29,6 +29,7 @@ _KINDS = {
 def parse_file(path: Path, languages: str) -> ParsedDocument:
     """The elements of a file, its title and what it says of itself. Raises ParseFailed, with a true kind."""
     suffix = path.suffix.lower()
+    metadata: dict[str, str] = {}
     try:
         if path.stat().st_size == 0:
             raise ParseFailed("empty", "the file has no bytes")
@@ -37,7 +38,7 @@ def parse_file(path: Path, languages: str) -> ParsedDocument:
         if suffix == ".pdf":
             from tasks.parsing.pdf import pdf_elements
 
-            elements, metadata = pdf_elements(path), {}
+            elements = pdf_elements(path)
         else:
             elements, metadata = _partition(path, languages)
     except ParseFailed:
@@ -49,7 +50,9 @@ def parse_file(path: Path, languages: str) -> ParsedDocument:
     except PermissionError as error:
         raise ParseFailed("unreadable", _line(error)) from error
     except MemoryError as error:
-        raise ParseFailed("memory", "parsing needs more memory than the limit; see the setting parse_memory_mb") from error
+        raise ParseFailed(
+            "memory", "parsing needs more memory than the limit; see the setting parse_memory_mb"
+        ) from error
     except Exception as error:  # a parser may raise anything on a hostile file; it costs this file only
         raise ParseFailed(_kind(error), _line(error)) from error
     if not elements:

@@ -24,7 +24,7 @@ HEADING_SIZE = 1.15
 HEADING_CHARACTERS = 150
 
 _HYPHENATED = re.compile(r"(?<=[a-z])-\n(?=[a-z])")
-_BULLET = re.compile(r"^\s*([•‣▪◦●○]|[-–*]\s)")
+_BULLET = re.compile(r"^\s*([•‣▪◦●○]|[-*\u2013]\s)")
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,11 @@ def _body_size(blocks: list[Block]) -> float:
 
 
 def _is_heading(block: Block, body: float) -> bool:
-    return block.size >= body * HEADING_SIZE and len(block.text) <= HEADING_CHARACTERS and any(map(str.isalpha, block.text))
+    return (
+        block.size >= body * HEADING_SIZE
+        and len(block.text) <= HEADING_CHARACTERS
+        and any(map(str.isalpha, block.text))
+    )
 
 
 def _element(block: Block, body: float, sizes: list[float]) -> Element:
@@ -78,5 +82,7 @@ def _element(block: Block, body: float, sizes: list[float]) -> Element:
     if _is_heading(block, body):
         return Element(text, "Title", depth=sizes.index(block.size), page=block.page)
     if _BULLET.match(block.text):
-        return Element("\n".join(" ".join(line.split()) for line in block.text.splitlines()), "ListItem", page=block.page)
+        return Element(
+            "\n".join(" ".join(line.split()) for line in block.text.splitlines()), "ListItem", page=block.page
+        )
     return Element(text, "NarrativeText", page=block.page)

@@ -67,8 +67,10 @@ class ParserPool:
         if not stat.S_ISREG(status.st_mode):
             return ParseFailed("unreadable", "it is not a regular file")
         if status.st_size > self._settings.max_file_mb * 1_000_000:
-            return ParseFailed("too-large", f"{status.st_size / 1e6:,.0f} MB; the setting max_file_mb allows "
-                               f"{self._settings.max_file_mb}")
+            return ParseFailed(
+                "too-large",
+                f"{status.st_size / 1e6:,.0f} MB; the setting max_file_mb allows {self._settings.max_file_mb}",
+            )
         future: Future[ParsedDocument] = self._pool.schedule(
             _parse_in_worker, args=(path, self._settings.languages), timeout=self._settings.parse_timeout_s
         )

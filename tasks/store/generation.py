@@ -78,12 +78,11 @@ def current_number(store: Path) -> int:
     try:
         text = (store / "CURRENT").read_text(encoding="utf-8").strip()
     except (FileNotFoundError, NotADirectoryError):
-        raise StoreNotFound(
-            f"no store at {store}; build one with: headrace ingest FOLDER --store {store}"
-        ) from None
+        raise StoreNotFound(f"no store at {store}; build one with: headrace ingest FOLDER --store {store}") from None
     if not text.isdigit():
-        raise CorruptStore(f"{store / 'CURRENT'} does not name a generation; write the newest number of "
-                           f"{store / 'manifests'} into it")
+        raise CorruptStore(
+            f"{store / 'CURRENT'} does not name a generation; write the newest number of {store / 'manifests'} into it"
+        )
     return int(text)
 
 

@@ -21,7 +21,6 @@ import pyarrow.parquet as pq
 from schemas.records import embeddings_schema
 from tasks.store.files import publish_file
 
-
 # Rows of a part at most: some seconds of work on a CPU, which is what a crash or Ctrl-C may cost.
 PART_ROWS = 256
 

@@ -8,10 +8,8 @@ corpus, so that they do not depend on how documents fell into segments.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from tasks.store.reader import ChunkRef, Reader
+from tasks.store.reader import ChunkRef, Reader
 
 K1 = 1.2
 B = 0.75
@@ -25,7 +23,9 @@ def query_terms(reader: Reader, query: str) -> list[str]:
     rows = reader.cursor().execute(
         f"""
         SELECT DISTINCT stem(word, ?) FROM (
-            SELECT unnest(string_split_regex(regexp_replace(lower(strip_accents(?)), '{IGNORE}', ' ', 'g'), '\\s+')) AS word
+            SELECT unnest(
+                string_split_regex(regexp_replace(lower(strip_accents(?)), '{IGNORE}', ' ', 'g'), '\\s+')
+            ) AS word
         ) WHERE word <> '' ORDER BY 1
         """,
         [reader.generation.stemmer, query],
@@ -33,7 +33,9 @@ def query_terms(reader: Reader, query: str) -> list[str]:
     return [term for (term,) in rows.fetchall()]
 
 
-def bm25(reader: Reader, query: str, limit: int | None, *, among: Sequence[ChunkRef] | None = None) -> list[tuple[ChunkRef, float]]:
+def bm25(
+    reader: Reader, query: str, limit: int | None, *, among: Sequence[ChunkRef] | None = None
+) -> list[tuple[ChunkRef, float]]:
     """The `limit` best live chunks for `query`, or the scores of those `among` that match; best first."""
     terms = query_terms(reader, query)
     live = [i for i, segment in enumerate(reader.generation.segments) if segment.live_chunks]
@@ -42,7 +44,11 @@ def bm25(reader: Reader, query: str, limit: int | None, *, among: Sequence[Chunk
     chunks = reader.generation.chunks
     average = sum(segment.live_length for segment in reader.generation.segments) / chunks
     matches = " UNION ALL ".join(_matches(reader, i) for i in live)
-    wanted = "" if among is None else "SEMI JOIN (SELECT unnest($among) AS ref) ON struct_pack(s := segment, r := docid) = ref"
+    wanted = (
+        ""
+        if among is None
+        else "SEMI JOIN (SELECT unnest($among) AS ref) ON struct_pack(s := segment, r := docid) = ref"
+    )
     parameters: dict[str, object] = {"terms": terms}
     if among is not None:
         parameters["among"] = [{"s": ref.segment, "r": ref.row} for ref in among]
@@ -61,12 +67,16 @@ def bm25(reader: Reader, query: str, limit: int | None, *, among: Sequence[Chunk
         """,
         parameters,
     )
-    return [(reader.ref(segment, row), score) for segment, row, score in rows.fetchall()]
+    return [(ChunkRef(segment, row), score) for segment, row, score in rows.fetchall()]
 
 
 def _matches(reader: Reader, segment: int) -> str:
     alias = reader.alias(segment)
-    dead = f"ANTI JOIN (SELECT row FROM dead WHERE segment = {segment}) d ON d.row = p.docid" if reader.dead[segment] else ""
+    dead = (
+        f"ANTI JOIN (SELECT row FROM dead WHERE segment = {segment}) d ON d.row = p.docid"
+        if reader.dead[segment]
+        else ""
+    )
     return f"""
         SELECT {segment} AS segment, t.term, p.docid, p.tf, p.len
         FROM {alias}.postings p JOIN {alias}.terms t USING (termid) {dead}

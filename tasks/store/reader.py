@@ -41,7 +41,9 @@ class Reader:
             self.dead = _bury(self._con, len(files))
         except duckdb.Error as error:
             self._con.close()
-            raise CorruptStore(f"a segment of generation {generation.number} in {store} cannot be read: {error}") from error
+            raise CorruptStore(
+                f"a segment of generation {generation.number} in {store} cannot be read: {error}"
+            ) from error
 
     @classmethod
     def open(cls, store: Path, number: int | None = None) -> Reader:
@@ -51,7 +53,9 @@ class Reader:
     def __enter__(self) -> Reader:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
         self.close()
 
     def close(self) -> None:
@@ -66,11 +70,6 @@ class Reader:
     def alias(segment: int) -> str:
         """Name under which segment number `segment` is attached."""
         return f"segment_{segment}"
-
-    @staticmethod
-    def ref(segment: int, row: int) -> ChunkRef:
-        """The reference of a row."""
-        return ChunkRef(segment, row)
 
     def documents(self) -> pa.Table:
         """All live document rows, quarantined ones too; columns as in the segments' documents table, and `segment`."""
@@ -93,11 +92,15 @@ class Reader:
         found: dict[ChunkRef, dict[str, Any]] = {}
         for segment in sorted({ref.segment for ref in refs}):
             rows = ",".join(str(ref.row) for ref in refs if ref.segment == segment)
-            table = self.cursor().execute(f"""
+            table = (
+                self.cursor()
+                .execute(f"""
                 SELECT c.rowid AS row, c.chunk_id, c.title, c.headings, c.text, c.page, c.start, c."end", d.uri, d.path
                 FROM {self.alias(segment)}.chunks c JOIN {self.alias(segment)}.documents d USING (doc_id)
                 WHERE c.rowid IN ({rows})
-            """).to_arrow_table()
+            """)
+                .to_arrow_table()
+            )
             found |= {ChunkRef(segment, row.pop("row")): row for row in table.to_pylist()}
         return found
 
@@ -107,13 +110,17 @@ class Reader:
 
     def _counted(self, segment: int) -> Segment:
         alias = self.alias(segment)
-        row = self.cursor().execute(f"""
+        row = (
+            self.cursor()
+            .execute(f"""
             SELECT (SELECT count(*) FROM {alias}.chunks), coalesce(sum(chunk_count), 0), coalesce(sum(length), 0),
                 count(*) FILTER (error_kind IS NULL), count(*) FILTER (error_kind IS NOT NULL),
                 (SELECT count(*) > 0 FROM duckdb_indexes() WHERE database_name = '{alias}' AND index_name = 'hnsw')
             FROM {alias}.documents
             WHERE doc_id NOT IN (SELECT doc_id FROM dead_documents WHERE segment = {segment})
-        """).fetchone()
+        """)
+            .fetchone()
+        )
         assert row is not None  # an aggregate always has a row
         chunks, live_chunks, live_length, documents, quarantined, hnsw = row
         return replace(

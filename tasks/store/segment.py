@@ -36,7 +36,10 @@ def build_segment(
     stopwords: str,
     hnsw_min_rows: int,
 ) -> None:
-    """Write a segment to `path`, which must not exist. Raises CorruptStore where a chunk has no vector in the ledger."""
+    """Write a segment to `path`, which must not exist.
+
+    Raises CorruptStore where a chunk has no vector in the ledger.
+    """
     with connect(path) as con:
         con.execute("CREATE TABLE tombstones (doc_id VARCHAR)")
         if tombstones:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from schemas.errors import ModelMismatch
-
-if TYPE_CHECKING:
-    from tasks.store.reader import ChunkRef, Reader
+from tasks.store.reader import ChunkRef, Reader
 
 
 def nearest(reader: Reader, vector: np.ndarray, limit: int) -> list[tuple[ChunkRef, float]]:
@@ -20,14 +17,17 @@ def nearest(reader: Reader, vector: np.ndarray, limit: int) -> list[tuple[ChunkR
     """
     literal = _literal(reader, vector)
     parts = [
-        _nearest_in(reader, i, literal, limit) for i, segment in enumerate(reader.generation.segments) if segment.live_chunks
+        _nearest_in(reader, i, literal, limit)
+        for i, segment in enumerate(reader.generation.segments)
+        if segment.live_chunks
     ]
     if not parts:
         return []
-    rows = reader.cursor().execute(
-        f"SELECT segment, row, 1 - distance FROM ({' UNION ALL '.join(parts)}) ORDER BY distance, segment, row LIMIT {int(limit)}"
-    )
-    return [(reader.ref(segment, row), cosine) for segment, row, cosine in rows.fetchall()]
+    rows = reader.cursor().execute(f"""
+        SELECT segment, row, 1 - distance FROM ({" UNION ALL ".join(parts)})
+        ORDER BY distance, segment, row LIMIT {int(limit)}
+    """)
+    return [(ChunkRef(segment, row), cosine) for segment, row, cosine in rows.fetchall()]
 
 
 def cosines(reader: Reader, vector: np.ndarray, refs: Sequence[ChunkRef]) -> dict[ChunkRef, float]:
@@ -36,12 +36,11 @@ def cosines(reader: Reader, vector: np.ndarray, refs: Sequence[ChunkRef]) -> dic
     found: dict[ChunkRef, float] = {}
     for segment in sorted({ref.segment for ref in refs}):
         rows = ",".join(str(ref.row) for ref in refs if ref.segment == segment)
-        found |= {
-            reader.ref(segment, row): cosine
-            for row, cosine in reader.cursor().execute(
-                f"SELECT rowid, array_cosine_similarity(embedding, {literal}) FROM {reader.alias(segment)}.chunks WHERE rowid IN ({rows})"
-            ).fetchall()
-        }
+        scored = reader.cursor().execute(f"""
+            SELECT rowid, array_cosine_similarity(embedding, {literal})
+            FROM {reader.alias(segment)}.chunks WHERE rowid IN ({rows})
+        """)
+        found |= {ChunkRef(segment, row): cosine for row, cosine in scored.fetchall()}
     return found
 
 

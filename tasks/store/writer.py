@@ -1,7 +1,7 @@
 """Publish generations: one writer at a time, each publish one new segment and one manifest.
 
-The order is what makes a crash harmless: segment written aside, closed, fsynced, renamed; manifest; CURRENT. Whatever no
-manifest names is garbage, swept by the next writer.
+The order is what makes a crash harmless: segment written aside, closed, fsynced, renamed; manifest; CURRENT. Whatever
+no manifest names is garbage, swept by the next writer.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from tasks.store.segment import build_segment
 
 @contextmanager
 def writing(store: Path, identity: Generation) -> Iterator[Generation]:
-    """Hold the store's lock; give its newest generation, or `identity`, the empty generation 0 that a new store starts from.
+    """Hold the store's lock; give its newest generation, or `identity`, the empty generation 0 of a new store.
 
     Raises StoreBusy where another process writes, ModelMismatch where the store's vectors are of another model.
     """
@@ -96,7 +96,11 @@ def clear_staging(store: Path) -> None:
 
 def _sweep(store: Path) -> None:
     """Remove what no manifest names: a killed writer left it."""
-    named = {s.file for path in (store / "manifests").glob("*.json") for s in generations.read(store, int(path.stem)).segments}
+    named = {
+        s.file
+        for path in (store / "manifests").glob("*.json")
+        for s in generations.read(store, int(path.stem)).segments
+    }
     leftovers = [path for path in (store / "segments").iterdir() if path.name not in named]
     for path in (*leftovers, *store.glob("*.tmp"), *(store / "manifests").glob("*.tmp")):
         path.unlink()

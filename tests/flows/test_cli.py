@@ -19,8 +19,12 @@ def headrace(*arguments: str | Path, cache: Path, **environment: str) -> subproc
     return subprocess.run(
         [sys.executable, "-m", "flows", *map(str, arguments)],
         env={**os.environ, "HEADRACE_CACHE": str(cache), "COLUMNS": "120", **environment},
-        cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +66,10 @@ def test_settings_lists_each_with_its_value_from_the_environment(model_cache: Pa
         pytest.param(["query", "x", "--store", "/nowhere/index"], 1, "no store at /nowhere/index", id="no-store"),
         pytest.param(["ingest", "/nowhere/docs"], 1, "no folder, file or glob matches", id="missing-folder"),
         pytest.param(["ingest", "{empty}"], 1, "holds no files", id="empty-folder"),
-        pytest.param(["query", "x", "--store", "{store}", "--reranker", "./nowhere"], 1, "no model folder", id="no-reranker"),
-        pytest.param(["ingest", "{corpus}", "--set", "embedder=/nowhere"], 1, "no model folder", id="no-embedder"),
+        pytest.param(
+            ["query", "x", "--store", "{store}", "--reranker", "./nowhere"], 1, "no model ./nowhere", id="no-reranker"
+        ),
+        pytest.param(["ingest", "{corpus}", "--set", "embedder=/nowhere"], 1, "no model /nowhere", id="no-embedder"),
         pytest.param(["ingest", "{corpus}", "--set", "colour=red"], 2, "headrace settings", id="unknown-setting"),
         pytest.param(["ingest", "{corpus}", "--set", "pool=many"], 2, "pool", id="wrong-value"),
         pytest.param(["query"], 2, "Missing argument", id="no-question"),
@@ -90,10 +96,16 @@ def test_tracked_ingest_is_a_flow_run_and_leaves_nothing_running(tmp_path: Path,
     import psutil
 
     home = tmp_path / "prefect"
-    done = headrace("ingest", CORPUS, "--store", tmp_path / "index", "--track", cache=model_cache, PREFECT_HOME=str(home))
+    done = headrace(
+        "ingest", CORPUS, "--store", tmp_path / "index", "--track", cache=model_cache, PREFECT_HOME=str(home)
+    )
     assert done.returncode == 0, done.stderr
     assert "generation 1: 13 added" in done.stdout
-    left = [p for p in psutil.process_iter(["cmdline", "environ"]) if str(home) in str((p.info["environ"] or {}).get("PREFECT_HOME"))]
+    left = [
+        p
+        for p in psutil.process_iter(["cmdline", "environ"])
+        if str(home) in str((p.info["environ"] or {}).get("PREFECT_HOME"))
+    ]
     assert not left
     import sqlite3
 
@@ -114,6 +126,10 @@ def test_query_flow_returns_hits_as_plain_data(store: Path, model_cache: Path, t
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "HEADRACE_CACHE": str(model_cache), "PREFECT_HOME": str(tmp_path / "prefect")},
-        cwd=ROOT, capture_output=True, text=True, timeout=240, check=False,
-    )  # fmt: skip
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
     assert "route-53-registrar.html" in done.stdout, done.stderr

@@ -32,7 +32,9 @@ def parsed(pool: ParserPool) -> dict[str, ParsedDocument]:
     paths = sorted(CORPUS.iterdir())
     outcomes = pool.parse_many(paths)
     assert not [outcome for outcome in outcomes if isinstance(outcome, ParseFailed)]
-    return {path.name: outcome for path, outcome in zip(paths, outcomes, strict=True) if isinstance(outcome, ParsedDocument)}
+    return {
+        path.name: outcome for path, outcome in zip(paths, outcomes, strict=True) if isinstance(outcome, ParsedDocument)
+    }
 
 
 def headings(document: ParsedDocument) -> list[tuple[int, str]]:
@@ -55,14 +57,21 @@ def test_html_and_docx_keep_headings_and_tables(parsed: dict[str, ParsedDocument
     assert (1, "Transferring a domain") in headings(parsed["route-53-registrar.html"])
     assert "Hosted zone | a month" in find(parsed["route-53-registrar.html"], "Item | Charged").text
     assert "Token bucket" in [text for _, text in headings(parsed["api-rate-limiting.docx"])]
-    assert "X-RateLimit-Remaining | requests left in the window" in find(parsed["api-rate-limiting.docx"], "Retry-After").text
+    assert (
+        "X-RateLimit-Remaining | requests left in the window"
+        in find(parsed["api-rate-limiting.docx"], "Retry-After").text
+    )
 
 
 def test_slides_have_pages_and_their_titles_are_the_headings(parsed: dict[str, ParsedDocument]) -> None:
     document = parsed["ecs-capacity-review.pptx"]
     assert [text for _, text in headings(document)] == [
-        "ECS capacity review", "Where capacity comes from", "Use by cluster", "What went wrong", "Decisions",
-    ]  # fmt: skip
+        "ECS capacity review",
+        "Where capacity comes from",
+        "Use by cluster",
+        "What went wrong",
+        "Decisions",
+    ]
     assert find(document, "batch | 6 | 48").page == 3
 
 
@@ -70,8 +79,12 @@ def test_pdf_has_pages_headings_and_whole_paragraphs(parsed: dict[str, ParsedDoc
     document = parsed["dns-failover-runbook.pdf"]
     assert document.title == "DNS failover runbook"
     assert [text for _, text in headings(document)] == [
-        "DNS failover runbook", "How failover works", "When traffic does not move", "Failing over by hand", "Going back",
-    ]  # fmt: skip
+        "DNS failover runbook",
+        "How failover works",
+        "When traffic does not move",
+        "Failing over by hand",
+        "Going back",
+    ]
     assert find(document, "Invert the health check").page == 2
     assert "Checkers in several regions request /healthz every 10 seconds." in find(document, "Two records").text
 
@@ -90,9 +103,14 @@ def test_table_cells_are_joined_row_by_row() -> None:
 
 def test_failures_are_told_apart_and_cost_only_their_file(pool: ParserPool, tmp_path: Path) -> None:
     files = {
-        "empty.md": b"", "blank.txt": b" \n\t\n", "picture.png": b"\x89PNG", "broken.docx": (CORPUS / "api-rate-limiting.docx").read_bytes()[:9000], "broken.pdf": b"%PDF-1.7 no",
-        "archive.zip": b"PK\x05\x06" + b"\0" * 18, "good.md": b"# Good\n\ntext",
-    }  # fmt: skip
+        "empty.md": b"",
+        "blank.txt": b" \n\t\n",
+        "picture.png": b"\x89PNG",
+        "broken.docx": (CORPUS / "api-rate-limiting.docx").read_bytes()[:9000],
+        "broken.pdf": b"%PDF-1.7 no",
+        "archive.zip": b"PK\x05\x06" + b"\0" * 18,
+        "good.md": b"# Good\n\ntext",
+    }
     for name, content in files.items():
         (tmp_path / name).write_bytes(content)
     os.mkfifo(tmp_path / "pipe.md")
@@ -100,9 +118,16 @@ def test_failures_are_told_apart_and_cost_only_their_file(pool: ParserPool, tmp_
     outcomes = dict(zip(names, pool.parse_many([tmp_path / name for name in names]), strict=True))
     kinds = {name: outcome.kind if isinstance(outcome, ParseFailed) else "ok" for name, outcome in outcomes.items()}
     assert kinds == {
-        "empty.md": "empty", "blank.txt": "empty", "picture.png": "unsupported", "broken.docx": "malformed",
-        "broken.pdf": "malformed", "archive.zip": "unsupported", "good.md": "ok", "pipe.md": "unreadable", "missing.md": "vanished",
-    }  # fmt: skip
+        "empty.md": "empty",
+        "blank.txt": "empty",
+        "picture.png": "unsupported",
+        "broken.docx": "malformed",
+        "broken.pdf": "malformed",
+        "archive.zip": "unsupported",
+        "good.md": "ok",
+        "pipe.md": "unreadable",
+        "missing.md": "vanished",
+    }
     assert all(len(o.detail) <= 300 for o in outcomes.values() if isinstance(o, ParseFailed))
 
 
@@ -141,7 +166,9 @@ def test_hanging_parser_is_killed_and_the_next_file_parsed(tmp_path: Path) -> No
 
 def test_documents_read_no_other_files(pool: ParserPool, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("TOPSECRET")
-    (tmp_path / "a.rst").write_text(f"Title\n=====\n\ntext\n\n.. include:: {tmp_path / 'secret.txt'}\n\n.. include:: secret.txt\n")
+    (tmp_path / "a.rst").write_text(
+        f"Title\n=====\n\ntext\n\n.. include:: {tmp_path / 'secret.txt'}\n\n.. include:: secret.txt\n"
+    )
     (tmp_path / "a.org").write_text(f'* Title\ntext\n#+INCLUDE: "{tmp_path / "secret.txt"}"\n')
     (tmp_path / "a.html").write_text(f"<h1>T</h1><p>text</p><iframe src='file://{tmp_path}/secret.txt'></iframe>")
     (tmp_path / "a.xml").write_text(
@@ -184,11 +211,15 @@ def test_closing_the_pool_blames_no_file(tmp_path: Path) -> None:
 @pytest.mark.shared
 @pytest.mark.slow
 def test_real_files_are_indexed_or_quarantined_with_a_known_reason(corpora: Path) -> None:
-    paths = sorted(path for path in (corpora / "formats").rglob("*") if path.is_file() and not path.name.startswith("."))
+    paths = sorted(
+        path for path in (corpora / "formats").rglob("*") if path.is_file() and not path.name.startswith(".")
+    )
     pool = ParserPool(Settings(parse_workers=2))
     outcomes = pool.parse_many(paths)
     pool.close()
-    failed = {str(p.relative_to(corpora)): o.kind for p, o in zip(paths, outcomes, strict=True) if isinstance(o, ParseFailed)}
+    failed = {
+        str(p.relative_to(corpora)): o.kind for p, o in zip(paths, outcomes, strict=True) if isinstance(o, ParseFailed)
+    }
     assert len(outcomes) >= 199
     assert set(failed.values()) <= {"empty", "encrypted", "malformed", "needs-converter", "no-text", "unsupported"}
     assert len(failed) <= 25

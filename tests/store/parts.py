@@ -60,16 +60,36 @@ class Corpus:
 def _chunk_rows(name: str, texts: Sequence[str]) -> list[dict[str, object]]:
     return [
         {
-            "chunk_id": f"{name}/{i}", "doc_id": name, "ordinal": i, "chunk_hash": hashlib.sha256(text.encode()).hexdigest(),
-            "title": "", "headings": "", "text": text, "page": None, "start": 0, "end": len(text), "tokens": 1,
+            "chunk_id": f"{name}/{i}",
+            "doc_id": name,
+            "ordinal": i,
+            "chunk_hash": hashlib.sha256(text.encode()).hexdigest(),
+            "title": "",
+            "headings": "",
+            "text": text,
+            "page": None,
+            "start": 0,
+            "end": len(text),
+            "tokens": 1,
         }
         for i, text in enumerate(texts)
-    ]  # fmt: skip
+    ]
 
 
 def _document_row(name: str, texts: Sequence[str]) -> dict[str, object]:
     return {
-        "doc_id": name, "uri": f"file:///{name}", "source": "/", "path": f"/{name}", "title": "", "file_type": "txt",
-        "size": 1, "mtime_ns": 1, "content_hash": name, "fingerprint": "f", "chunk_count": len(texts), "metadata": "{}",
-        "error_kind": None, "error": None,
-    }  # fmt: skip
+        "doc_id": name,
+        "uri": f"file:///{name}",
+        "source": "/",
+        "path": f"/{name}",
+        "title": "",
+        "file_type": "txt",
+        "size": 1,
+        "mtime_ns": 1,
+        "content_hash": name,
+        "fingerprint": "f",
+        "chunk_count": len(texts),
+        "metadata": "{}",
+        "error_kind": None,
+        "error": None,
+    }

@@ -124,7 +124,11 @@ def test_missing_segment_is_corruption(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     corpus.publish({"a": ["one"]})
-    litter = [tmp_path / "segments" / "000002-dead.building", tmp_path / "segments" / "000002-dead.duckdb", tmp_path / "CURRENT.1.tmp"]
+    litter = [
+        tmp_path / "segments" / "000002-dead.building",
+        tmp_path / "segments" / "000002-dead.duckdb",
+        tmp_path / "CURRENT.1.tmp",
+    ]
     for path in litter:
         path.write_bytes(b"half")
     corpus.publish({"b": ["two"]})
@@ -155,7 +159,12 @@ def test_chunk_without_a_vector_is_never_published(tmp_path: Path) -> None:
     ledger.ensure({"unrelated": "text"}, vectors_of)
     with writer.writing(tmp_path, IDENTITY) as base, pytest.raises(CorruptStore, match="no vector in the ledger"):
         writer.publish(
-            tmp_path, base, documents=[tmp_path / "staging" / "0" / "documents.parquet"],
-            chunks=[tmp_path / "staging" / "0" / "chunks.parquet"], ledger=ledger.parts(), tombstones=[], hnsw_min_rows=10**9,
-        )  # fmt: skip
+            tmp_path,
+            base,
+            documents=[tmp_path / "staging" / "0" / "documents.parquet"],
+            chunks=[tmp_path / "staging" / "0" / "chunks.parquet"],
+            ledger=ledger.parts(),
+            tombstones=[],
+            hnsw_min_rows=10**9,
+        )
     assert current_number(tmp_path) == 1

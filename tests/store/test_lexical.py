@@ -13,9 +13,23 @@ from tasks.store.lexical import bm25, query_terms
 from tasks.store.reader import Reader
 from tests.store.parts import Corpus
 
-WORDS = ["rotate", "rotating", "certificate", "certificates", "the", "TLS1.3", "E1234", "café", "scaling", "0.0.0.0/0", "a_b"]
+WORDS = [
+    "rotate",
+    "rotating",
+    "certificate",
+    "certificates",
+    "the",
+    "TLS1.3",
+    "E1234",
+    "café",
+    "scaling",
+    "0.0.0.0/0",
+    "a_b",
+]
 texts = st.lists(st.sampled_from(WORDS), min_size=1, max_size=12).map(" ".join)
-corpora = st.dictionaries(st.sampled_from([f"d{i}" for i in range(8)]), st.lists(texts, min_size=1, max_size=4), min_size=1)
+corpora = st.dictionaries(
+    st.sampled_from([f"d{i}" for i in range(8)]), st.lists(texts, min_size=1, max_size=4), min_size=1
+)
 
 
 def match_bm25(store: Path, query: str) -> dict[str, float]:
@@ -23,7 +37,8 @@ def match_bm25(store: Path, query: str) -> dict[str, float]:
     (segment,) = (store / "segments").iterdir()
     with connect(segment) as con:
         rows = con.execute(
-            "SELECT chunk_id, fts_main_chunks.match_bm25(chunk_id, ?) AS score FROM chunks WHERE score IS NOT NULL", [query]
+            "SELECT chunk_id, fts_main_chunks.match_bm25(chunk_id, ?) AS score FROM chunks WHERE score IS NOT NULL",
+            [query],
         )
         return dict(rows.fetchall())
 
@@ -46,7 +61,9 @@ def test_one_segment_scores_equal_duckdbs_match_bm25(
 
 
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(first=corpora, second=corpora, delete=st.sets(st.sampled_from([f"d{i}" for i in range(8)]), max_size=3), query=texts)
+@given(
+    first=corpora, second=corpora, delete=st.sets(st.sampled_from([f"d{i}" for i in range(8)]), max_size=3), query=texts
+)
 def test_segments_with_edits_and_deletes_score_as_one_fresh_segment(
     tmp_path_factory: pytest.TempPathFactory,
     first: dict[str, list[str]],

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from schemas.errors import ModelMismatch
-from tasks.store.reader import Reader
+from tasks.store.reader import ChunkRef, Reader
 from tasks.store.vectors import _literal, _nearest_in, cosines, nearest
 from tests.store.parts import DIM, Corpus, vectors_of
 
@@ -50,8 +50,10 @@ def test_cosines_of_given_chunks_are_their_dot_products(tmp_path: Path) -> None:
     Corpus(tmp_path).publish({"d": texts})
     query = vectors_of(["q"])[0]
     with Reader.open(tmp_path) as reader:
-        refs = [reader.ref(0, i) for i in range(10)]
-        assert list(cosines(reader, query, refs).values()) == pytest.approx((vectors_of(texts) @ query).tolist(), abs=1e-6)
+        refs = [ChunkRef(0, i) for i in range(10)]
+        assert list(cosines(reader, query, refs).values()) == pytest.approx(
+            (vectors_of(texts) @ query).tolist(), abs=1e-6
+        )
 
 
 def test_query_vector_of_another_dimension_is_an_error(tmp_path: Path) -> None:
