@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from flows.printing import ProgressBars, print_explained, print_hits, print_status, print_summary
+from flows.printing import ProgressBars, print_hits, print_status, print_summary
 from schemas.errors import HeadraceError
 from schemas.settings import Settings
 
@@ -92,10 +92,8 @@ def query(
     result = search(text, settings, k=k)
     if as_json:
         _print_json(asdict(result))
-    elif explain:
-        print_explained(out, result)
     else:
-        print_hits(out, result)
+        print_hits(out, result, explain=explain)
 
 
 @app.command()

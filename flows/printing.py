@@ -7,6 +7,7 @@ from types import TracebackType
 
 from rich.console import Console
 from rich.markup import escape
+from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -77,27 +78,26 @@ def print_summary(console: Console, summary: RefreshSummary) -> None:
         )
 
 
-def print_hits(console: Console, result: SearchResult) -> None:
-    """Each hit with its place and a piece of its text, then what ordered them."""
+def print_hits(console: Console, result: SearchResult, *, explain: bool = False) -> None:
+    """Each hit with its place and a piece of its text, then what ordered them; `explain` adds every stage's verdict."""
     if not result.hits:
         console.print("no hits")
     for hit in result.hits:
         console.print(f"[bold]{hit.rank}. {escape(_place(hit))}[/bold]  [dim]{hit.score:.3f}[/dim]", highlight=False)
         console.print(f"   [cyan]{escape(_file(hit))}[/cyan]", highlight=False, soft_wrap=True)
-        console.print(f"   {escape(_snippet(hit.text))}", highlight=False)
-    _print_footer(console, result)
-
-
-def print_explained(console: Console, result: SearchResult) -> None:
-    """A table of each hit's rank and score at every stage."""
-    stages = ("bm25", "vectors", "fusion", "rerank")
-    table = Table("", "hit", *(f"{stage} rank (score)" for stage in stages))
-    for hit in result.hits:
-        cells = [f"{s.rank} ({s.score:.4f})" if (s := hit.stages.get(stage)) else "-" for stage in stages]
-        table.add_row(str(hit.rank), escape(f"{_place(hit)}\n{_file(hit)}"), *cells)
-    console.print(table)
-    console.print(" · ".join(f"{stage} {ms:.0f} ms" for stage, ms in result.timings_ms.items()), highlight=False)
-    _print_footer(console, result)
+        if explain:
+            console.print(f"   {_verdicts(hit)}", highlight=False)
+        console.print(Padding(escape(_snippet(hit.text)), (0, 0, 0, 3)), highlight=False)
+    if explain:
+        console.print(" · ".join(f"{stage} {ms:.0f} ms" for stage, ms in result.timings_ms.items()), highlight=False)
+    fallback = f"; {result.fallback}" if result.fallback else ""
+    total = sum(result.timings_ms.values())
+    console.print(
+        f"[dim]generation {result.generation} · order by {escape(result.reranker)} over {result.pool} candidates"
+        f"{escape(fallback)} · {total:.0f} ms[/dim]",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def print_status(console: Console, status: StoreStatus) -> None:
@@ -121,17 +121,6 @@ def print_status(console: Console, status: StoreStatus) -> None:
         console.print(rejects)
 
 
-def _print_footer(console: Console, result: SearchResult) -> None:
-    fallback = f"; {result.fallback}" if result.fallback else ""
-    total = sum(result.timings_ms.values())
-    console.print(
-        f"[dim]generation {result.generation} · order by {escape(result.reranker)} over {result.pool} candidates"
-        f"{escape(fallback)} · {total:.0f} ms[/dim]",
-        highlight=False,
-        soft_wrap=True,
-    )
-
-
 def _place(hit: Hit) -> str:
     title = hit.title or hit.path.rsplit("/", 1)[-1]
     if not hit.headings or hit.headings == title:
@@ -141,6 +130,12 @@ def _place(hit: Hit) -> str:
 
 def _file(hit: Hit) -> str:
     return f"{hit.path}{f', page {hit.page}' if hit.page else ''}"
+
+
+def _verdicts(hit: Hit) -> str:
+    """For example: `bm25 #1 (4.192) · vectors #3 (0.690) · fusion #2 (0.032) · rerank #1 (0.879)`."""
+    verdicts = ((stage, hit.stages.get(stage)) for stage in ("bm25", "vectors", "fusion", "rerank"))
+    return " · ".join(f"{stage} #{v.rank} ({v.score:.3f})" if v else f"{stage} not found" for stage, v in verdicts)
 
 
 def _snippet(text: str) -> str:
