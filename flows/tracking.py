@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from schemas.errors import ApiUnreachable
 from schemas.records import RefreshSummary
 from schemas.settings import Settings
 from tasks.refresh import Report
@@ -46,11 +47,19 @@ def tracked_refresh(sources: Sequence[str], settings: Settings, report: Report) 
 @contextmanager
 def _api() -> Iterator[None]:
     """The configured API, or a temporary one that is stopped whatever happens."""
-    if api_configured():
-        yield
-        return
+    from prefect.client.orchestration import get_client
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL, temporary_settings
+
+    if api_configured():
+        with get_client(sync_client=True) as client:
+            if problem := client.api_healthcheck():
+                raise ApiUnreachable(
+                    f"the Prefect API at {PREFECT_API_URL.value()} does not answer ({problem}); start it, or unset "
+                    "PREFECT_API_URL to run without tracking"
+                )
+        yield
+        return
 
     server = SubprocessASGIServer()
     try:

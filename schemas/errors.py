@@ -12,7 +12,7 @@
     │   └── ParseFailed          one document cannot be parsed; it goes to quarantine
     └── TransientError           trying again may help
         ├── StoreBusy            another process is writing to the store
-        └── SourceUnavailable    reading a source failed
+        └── ApiUnreachable       the configured Prefect API does not answer
 
 Each message says what happened, to what, and what to do.
 """
@@ -76,8 +76,8 @@ class StoreBusy(TransientError):
     """Another process is writing to the store."""
 
 
-class SourceUnavailable(TransientError):
-    """Reading a source failed in a way that may pass."""
+class ApiUnreachable(TransientError):
+    """The configured Prefect API does not answer."""
 
 
 def is_transient(error: BaseException) -> bool:

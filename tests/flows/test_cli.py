@@ -116,6 +116,14 @@ def test_tracked_ingest_is_a_flow_run_and_leaves_nothing_running(tmp_path: Path,
         assert db.execute("SELECT count(*) FROM artifact WHERE key = 'refresh-summary'").fetchone() == (1,)
 
 
+def test_unreachable_prefect_api_is_one_clear_error(tmp_path: Path, model_cache: Path) -> None:
+    api = {"PREFECT_API_URL": "http://127.0.0.1:9/api", "PREFECT_HOME": str(tmp_path / "prefect")}
+    done = headrace("ingest", CORPUS, "--store", tmp_path / "index", cache=model_cache, **api)
+    assert done.returncode == 1
+    assert "does not answer" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
 @pytest.mark.slow
 def test_query_flow_returns_hits_as_plain_data(store: Path, model_cache: Path, tmp_path: Path) -> None:
     code = (
