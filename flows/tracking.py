@@ -13,6 +13,9 @@ from schemas.records import RefreshSummary
 from schemas.settings import Settings
 from tasks.refresh import Report
 
+# Seconds that Prefect may take to send its last logs and events.
+DRAIN_S = 5.0
+
 
 def api_configured() -> bool:
     """Whether a Prefect API is configured, by PREFECT_API_URL or the active profile; read without importing Prefect."""
@@ -48,6 +51,8 @@ def tracked_refresh(sources: Sequence[str], settings: Settings, report: Report) 
 def _api() -> Iterator[None]:
     """The configured API, or a temporary one that is stopped whatever happens."""
     from prefect.client.orchestration import get_client
+    from prefect.events.worker import EventsWorker
+    from prefect.logging.handlers import APILogWorker
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
@@ -67,4 +72,7 @@ def _api() -> Iterator[None]:
         with temporary_settings({PREFECT_API_URL: server.api_url}):
             yield
     finally:
+        # what Prefect still has to send it sends now; at exit it would wait for an API that is gone
+        for service in (EventsWorker, APILogWorker):
+            service.drain_all(timeout=DRAIN_S)
         server.stop()

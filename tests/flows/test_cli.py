@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -114,6 +115,33 @@ def test_tracked_ingest_is_a_flow_run_and_leaves_nothing_running(tmp_path: Path,
         names = {name.split()[0] for (name,) in db.execute("SELECT name FROM task_run")}
         assert names == {"parse", "chunk", "embed", "merge"}
         assert db.execute("SELECT count(*) FROM artifact WHERE key = 'refresh-summary'").fetchone() == (1,)
+
+
+@pytest.mark.slow
+def test_terminated_tracked_ingest_ends_soon_and_leaves_nothing_running(tmp_path: Path, model_cache: Path) -> None:
+    import psutil
+
+    docs, store = tmp_path / "docs", tmp_path / "index"
+    docs.mkdir()
+    for i in range(200):
+        (docs / f"page{i}.md").write_text(f"# Page {i}\n\n" + f"Paragraph about number {i}. " * 150)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows", "ingest", str(docs), "--store", str(store), "--track"],
+        env={**os.environ, "HEADRACE_CACHE": str(model_cache), "PREFECT_HOME": str(tmp_path / "prefect")},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+    )
+    while not list(store.glob("embeddings/*/*.parquet")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    children = psutil.Process(process.pid).children(recursive=True)
+    assert any("uvicorn" in " ".join(child.cmdline()) for child in children)
+    process.terminate()
+    _, stderr = process.communicate(timeout=45)
+    assert process.returncode == 130
+    assert b"run the same command again" in stderr
+    _, alive = psutil.wait_procs(children, timeout=5)
+    assert not alive
 
 
 def test_unreachable_prefect_api_is_one_clear_error(tmp_path: Path, model_cache: Path) -> None:
