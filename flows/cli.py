@@ -1,26 +1,27 @@
-"""The command line: `headrace ingest | query | status | settings | demo`."""
+"""The command line: ingest, query, status, settings and demo; the store's own commands are in flows.upkeep."""
 
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import logging
 import signal
 import sys
 from dataclasses import asdict
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from types import FrameType
-from typing import Annotated, Any, NoReturn
+from typing import Annotated, NoReturn
 
-import pydantic
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from flows import upkeep
+from flows.options import JsonOption, SetOption, StoreOption, err, out, pair, print_json, settings_of
 from flows.printing import ProgressBars, print_hits, print_status, print_summary
 from schemas.errors import HeadraceError
+from schemas.records import Filter
 from schemas.settings import Settings
 
 app = typer.Typer(
@@ -31,18 +32,6 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
-
-out = Console()
-err = Console(stderr=True)
-
-StoreOption = Annotated[
-    Path | None, typer.Option("--store", "-s", help=str(Settings.model_fields["store"].description))
-]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; `headrace settings` lists them. Repeatable."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 
 @app.command()
@@ -68,7 +57,7 @@ def ingest(
 
     Example: headrace ingest ~/docs --store ./index
     """
-    settings = _settings(store, set_, {"max_delete_share": 1.0} if allow_deletes else {})
+    settings = settings_of(store, set_, {"max_delete_share": 1.0} if allow_deletes else {})
     _ingest(sources, settings, track=track, as_json=as_json)
 
 
@@ -78,6 +67,25 @@ def query(
     store: StoreOption = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 8,
     reranker: Annotated[str | None, typer.Option(help=str(Settings.model_fields["reranker"].description))] = None,
+    source: Annotated[
+        list[str] | None, typer.Option("--source", help="Only documents of this source, as ingested. Repeatable.")
+    ] = None,
+    path: Annotated[
+        list[str] | None,
+        typer.Option("--path", metavar="GLOB", help="Only documents whose path matches, as 'ecs/*.md'. Repeatable."),
+    ] = None,
+    file_type: Annotated[
+        list[str] | None, typer.Option("--type", help="Only documents with this extension. Repeatable.")
+    ] = None,
+    after: Annotated[datetime | None, typer.Option(help="Only files modified at this time or later.")] = None,
+    before: Annotated[datetime | None, typer.Option(help="Only files modified before this time.")] = None,
+    meta: Annotated[
+        list[str] | None,
+        typer.Option("--meta", metavar="KEY=VALUE", help="Only documents with this metadata. Repeatable."),
+    ] = None,
+    generation: Annotated[
+        int | None, typer.Option(help="Search an older generation; `headrace generations` lists them.")
+    ] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
     explain: Annotated[bool, typer.Option("--explain", help="Show each hit's rank and score at every stage.")] = False,
@@ -88,10 +96,18 @@ def query(
     """
     from tasks.search import search
 
-    settings = _settings(store, set_, {"reranker": reranker} if reranker else {})
-    result = search(text, settings, k=k)
+    settings = settings_of(store, set_, {"reranker": reranker} if reranker else {})
+    wanted = Filter(
+        sources=tuple(str(Path(name).absolute()) for name in source or ()),
+        paths=tuple(path or ()),
+        file_types=tuple(file_type or ()),
+        modified_after=after,
+        modified_before=before,
+        metadata=dict(pair("--meta", entry) for entry in meta or ()),
+    )
+    result = search(text, settings, k=k, wanted=None if wanted == Filter() else wanted, generation=generation)
     if as_json:
-        _print_json(asdict(result))
+        print_json(asdict(result))
     else:
         print_hits(out, result, explain=explain)
 
@@ -101,9 +117,9 @@ def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
     """Show what a store holds: generation, documents, chunks, size and the files in quarantine."""
     from tasks.status import store_status
 
-    report = store_status(_settings(store, None, {}).store)
+    report = store_status(settings_of(store, None, {}).store)
     if as_json:
-        _print_json(asdict(report))
+        print_json(asdict(report))
     else:
         print_status(out, report)
 
@@ -112,7 +128,7 @@ def status(store: StoreOption = None, as_json: JsonOption = False) -> None:
 def settings_command() -> None:
     """List every setting with its value here, from headrace.toml, HEADRACE_… variables, or the default."""
     table = Table("setting", "value", "what it is", box=None, pad_edge=False)
-    values = _settings(None, None, {})
+    values = settings_of(None, None, {})
     for name, described in Settings.model_fields.items():
         table.add_row(name, escape(str(getattr(values, name))), escape(described.description or ""))
     out.print(table)
@@ -125,7 +141,7 @@ def demo(
     """Ingest the sample corpus that comes with Headrace and answer three questions."""
     from tasks.search import search
 
-    settings = _settings(store, None, {})
+    settings = settings_of(store, None, {})
     _ingest([str(_sample_corpus())], settings, track=False, as_json=False)
     for question in (
         "how do we rotate TLS certificates automatically?",
@@ -135,6 +151,19 @@ def demo(
         out.print(f"\n[bold]{question}[/bold]")
         print_hits(out, search(question, settings, k=3))
     out.print(f'\nAsk your own: headrace query "…" --store {store}')
+
+
+for command in (
+    upkeep.compact,
+    upkeep.export,
+    upkeep.sql,
+    upkeep.generations,
+    upkeep.rollback,
+    upkeep.gc,
+    upkeep.verify,
+    upkeep.rebuild,
+):
+    app.command()(command)
 
 
 def _version(value: bool) -> None:
@@ -197,34 +226,11 @@ def _ingest(sources: list[str], settings: Settings, *, track: bool, as_json: boo
         bars.say("loading the embedder and scanning")
         summary = run(sources, settings, bars.report)
     if as_json:
-        _print_json(asdict(summary))
+        print_json(asdict(summary))
     else:
         print_summary(out, summary)
-
-
-def _settings(store: Path | None, assignments: list[str] | None, flags: dict[str, Any]) -> Settings:
-    values: dict[str, Any] = {**flags}
-    for assignment in assignments or []:
-        name, equals, value = assignment.partition("=")
-        if not equals or name not in Settings.model_fields:
-            raise typer.BadParameter(
-                f"--set {assignment}: expected NAME=VALUE with a NAME that `headrace settings` lists"
-            )
-        values[name] = value
-    if store is not None:
-        values["store"] = store
-    try:
-        settings = Settings(**values)
-    except pydantic.ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
-        raise typer.BadParameter(f"settings: {problems}") from None
-    return settings
 
 
 def _sample_corpus() -> Path:
     packaged = Path(str(files("flows") / "sample_corpus"))
     return packaged if packaged.is_dir() else Path(__file__).parents[1] / "tests" / "corpus"
-
-
-def _print_json(value: Any) -> None:
-    print(json.dumps(value, indent=1, default=str, ensure_ascii=False))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -14,11 +15,19 @@ from rich.table import Table
 from flows.summary import one_line, stage_seconds
 from schemas.records import Hit, RefreshSummary, SearchResult
 from tasks.status import StoreStatus
+from tasks.store.generation import Generation
 
 SNIPPET_CHARACTERS = 300
 LOG_EVERY_S = 10.0
 
-UNITS = {"scan": "files", "parse": "documents", "embed": "chunks", "publish": "generations"}
+UNITS = {
+    "scan": "files",
+    "parse": "documents",
+    "embed": "chunks",
+    "publish": "generations",
+    "verify": "files",
+    "rebuild": "segments",
+}
 
 
 class ProgressBars:
@@ -119,6 +128,21 @@ def print_status(console: Console, status: StoreStatus) -> None:
         for entry in status.quarantine:
             rejects.add_row(escape(entry.path), entry.kind, escape(entry.reason))
         console.print(rejects)
+
+
+def print_generations(console: Console, kept: Sequence[Generation], current: int) -> None:
+    """One line a generation."""
+    table = Table("generation", "published", "by", "documents", "chunks", "segments", box=None, pad_edge=False)
+    for generation in kept:
+        table.add_row(
+            f"{generation.number}{' (current)' if generation.number == current else ''}",
+            generation.created,
+            generation.event,
+            f"{generation.documents:,}",
+            f"{generation.chunks:,}",
+            f"{len(generation.segments)}",
+        )
+    console.print(table, highlight=False)
 
 
 def _place(hit: Hit) -> str:

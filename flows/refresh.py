@@ -19,6 +19,7 @@ from flows.summary import one_line, summary_markdown
 from schemas.records import RefreshSummary
 from schemas.settings import Settings
 from tasks.chunk import chunk_batch
+from tasks.compact import compact_store
 from tasks.embed import embed_batch
 from tasks.merge import merge_batches
 from tasks.parse import parse_batch
@@ -32,6 +33,7 @@ TASKS: dict[Callable[..., Any], Any] = {
     parse_batch: task(name="parse-batch", task_run_name="parse {name}", **RETRYING)(parse_batch),
     chunk_batch: task(name="chunk-batch", task_run_name="chunk {batch.name}", **RETRYING)(chunk_batch),
     embed_batch: task(name="embed-batch", task_run_name="embed {batch.name}", **RETRYING)(embed_batch),
+    compact_store: task(name="compact", task_run_name="compact {settings.store}", **RETRYING)(compact_store),
     merge_batches: task(name="merge-batches", task_run_name="merge onto {base.number}", **RETRYING)(merge_batches),
 }
 

@@ -7,7 +7,9 @@
     │   ├── ModelNotFound        no such model in a folder, the local cache or the hub
     │   ├── ModelMismatch        a model is not what its files, or the store, say it is
     │   ├── StoreNotFound        there is no store at that path
-    │   ├── StoreFormat          the store was written by a newer Headrace
+    │   ├── NoSuchGeneration     a generation that is not, or no longer, kept
+    │   ├── StoreFormat          the store was written by another version of Headrace
+    │   ├── StoreNotWritable     the disk is full, or the store may not be written
     │   ├── CorruptStore         a file of the store is damaged or missing
     │   └── ParseFailed          one document cannot be parsed; it goes to quarantine
     └── TransientError           trying again may help
@@ -52,8 +54,16 @@ class StoreNotFound(TerminalError):
     """There is no store at that path."""
 
 
+class NoSuchGeneration(TerminalError):
+    """A generation that is not, or no longer, kept."""
+
+
 class StoreFormat(TerminalError):
-    """The store was written by a newer Headrace."""
+    """The store was written by another version of Headrace."""
+
+
+class StoreNotWritable(TerminalError):
+    """The disk is full, or the store may not be written."""
 
 
 class CorruptStore(TerminalError):

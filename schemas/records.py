@@ -6,6 +6,7 @@ The stages hand each other Parquet paths; these are the rows inside.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from datetime import datetime
 from pathlib import Path
 
 import pyarrow as pa
@@ -133,6 +134,18 @@ class BatchRef:
     def part(self, kind: str) -> Path:
         """Path of one of the batch's Parquet files: documents, elements, staged or chunks."""
         return self.folder / f"{self.name}.{kind}.parquet"
+
+
+@dataclass(frozen=True)
+class Filter:
+    """Which documents may answer; every condition that is given must hold, one of each tuple."""
+
+    sources: tuple[str, ...] = ()  # as ingested, absolute
+    paths: tuple[str, ...] = ()  # globs; `*` matches across folders, a relative one matches below any folder
+    file_types: tuple[str, ...] = ()  # extensions, with or without the dot
+    modified_after: datetime | None = None  # inclusive
+    modified_before: datetime | None = None  # exclusive
+    metadata: dict[str, str] = field(default_factory=dict)  # of the document: author, subject, …
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,12 @@ import platformdirs
 from pydantic import Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
+Stemmer = Literal[
+    "porter", "none", "arabic", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german",
+    "greek", "hindi", "hungarian", "indonesian", "irish", "italian", "lithuanian", "nepali", "norwegian", "portuguese",
+    "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish",
+]  # fmt: skip
+
 
 class Settings(BaseSettings):
     """Settings of ingest and query; frozen, passed to whoever needs them."""
@@ -52,16 +58,37 @@ class Settings(BaseSettings):
     batch_bytes: int = Field(1_000_000, ge=1, description="Bytes of files in a micro-batch, a larger file alone.")
     publish_chunks: int = Field(8192, ge=1, description="Chunks after which a long ingest publishes a generation.")
 
-    stemmer: str = Field("porter", description="DuckDB FTS stemmer.")
-    stopwords: str = Field("english", description="DuckDB FTS stopwords: english or none.")
+    tokenizer: Literal["codes", "words", "duckdb"] = Field(
+        "codes",
+        description="Terms for BM25: words (letters and digits), codes (words, and compounds such as TLS1.3 or "
+        "CREATE_FAILED whole besides), duckdb (a to z only). This and the next two hold from the next rebuild.",
+    )
+    stemmer: Stemmer = Field(
+        "porter", description="Language of the texts, as one of DuckDB's stemmers; none for exact words."
+    )
+    stopwords: Literal["english", "none"] = Field("english", description="Words that BM25 leaves out.")
     hnsw_min_rows: int = Field(
         50_000, ge=1, description="Chunks from which a segment gets an HNSW index; an exact scan is faster below."
     )
+    memory_mb: int = Field(
+        2048, ge=256, description="Memory of building and compacting a segment, MiB; an HNSW index comes on top."
+    )
+    compact: Literal["after-publish", "apart"] = Field(
+        "after-publish",
+        description="When small segments are merged: by the ingest that published them, or only by `headrace compact`.",
+    )
+    keep_generations: int = Field(10, ge=1, description="This many newest generations are kept for rollback.")
+    keep_hours: float = Field(24.0, ge=0, description="Generations younger than this are kept too.")
     max_delete_share: float = Field(
         0.3, ge=0, le=1, description="A sweep that would delete a larger share of a source stops."
     )
 
     candidates: int = Field(100, ge=1, description="Chunks taken from BM25 and from vectors before fusion.")
+    title_weight: float = Field(
+        1.0, ge=0, description="Weight of a term in a chunk's title, relative to the other fields."
+    )
+    headings_weight: float = Field(1.0, ge=0, description="Weight of a term in a chunk's heading path.")
+    text_weight: float = Field(1.0, gt=0, description="Weight of a term in a chunk's text.")
     rrf_k: int = Field(60, ge=1, description="Constant of reciprocal rank fusion.")
     pool: int = Field(50, ge=1, description="Fused candidates that the reranker sees.")
     rerank_tokens: int = Field(256, ge=16, le=512, description="Most tokens of a (query, passage) pair.")

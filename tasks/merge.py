@@ -40,6 +40,7 @@ def merge_batches(
         ledger=open_ledger(settings.store, base.embedder).parts(),
         tombstones=tombstones,
         hnsw_min_rows=settings.hnsw_min_rows,
+        memory_mb=settings.memory_mb,
     )
     for batch in batches:
         batch.part("staged").unlink()

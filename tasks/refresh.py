@@ -19,17 +19,20 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
+from schemas.errors import StoreBusy
 from schemas.records import BatchRef, FileState, RefreshSummary
 from schemas.settings import Settings
 from tasks.carry import carry_over
 from tasks.chunk import chunk_batch, chunker_fingerprint
+from tasks.compact import collect_garbage, compact_store
 from tasks.embed import embed_batch, open_ledger
 from tasks.merge import merge_batches
 from tasks.models import load_encoder
 from tasks.parse import parse_batch, parser_fingerprint
 from tasks.parsing.pool import close_parsers
 from tasks.scan import Plan, SeenFiles, known_documents, scan, source_files
-from tasks.store.generation import Generation
+from tasks.store.compaction import due
+from tasks.store.generation import Analyzer, Generation
 from tasks.store.reader import Reader
 from tasks.store.writer import clear_staging, writing
 
@@ -63,8 +66,11 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
     for source in sources:
         source_files(source)  # a misspelt source fails before a store is made for it
     encoder = load_encoder(settings)
-    empty = Generation(0, encoder.fingerprint, encoder.dim, settings.stemmer, settings.stopwords)
+    analyzer = Analyzer(settings.tokenizer, settings.stemmer, settings.stopwords)
+    empty = Generation(0, encoder.fingerprint, encoder.dim, analyzer)
     with writing(settings.store, empty) as base:
+        if base.analyzer != analyzer:
+            logger.warning("store indexed by %s, settings ask for %s: run headrace rebuild", base.analyzer, analyzer)
         seen = SeenFiles(settings.store)
         plan = _plan(sources, settings, base, seen)
         report("scan", plan.files, plan.files)
@@ -75,6 +81,9 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
                 run.publish_all()
             seen.save()
             clear_staging(settings.store)
+            open_ledger(settings.store, base.embedder).close()
+            if run.summary.published:
+                run.tidy()
         except BaseException:  # Ctrl-C too: the stages under way end at their next step
             open_ledger(settings.store, base.embedder).stop()
             raise
@@ -108,6 +117,7 @@ class _Run:
         self.generation = base
         self.parsed = 0  # documents, those that an earlier run staged included
         self.obsolete = plan.obsolete  # buried by the first publish
+        self.compaction: Future | None = None  # under way beside the other stages
         counts = {name: getattr(plan, name) for name in PLANNED}
         self.summary = RefreshSummary(store=str(settings.store), generation=base.number, **counts)
 
@@ -163,9 +173,25 @@ class _Run:
         self.generation, self.obsolete = merged.result(), []
         seconds = self.summary.seconds
         seconds["merge"] = seconds.get("merge", 0.0) + time.perf_counter() - started
+        self.summary.published += self.generation.number != self.summary.generation
         self.summary.generation = self.generation.number
-        self.summary.published += 1
         self.report("publish", self.summary.published, self.summary.published)
+        if self.settings.compact == "after-publish" and due(self.generation, memory_mb=self.settings.memory_mb):
+            self._finish_compaction()
+            self.compaction = self.submit(compact_store, self.settings)
+
+    def tidy(self) -> None:
+        """Wait for the compaction under way, and remove what expired."""
+        self._finish_compaction()
+        collect_garbage(self.settings)
+
+    def _finish_compaction(self) -> None:
+        if self.compaction is not None:
+            try:
+                self.summary.generation = self.compaction.result().number
+            except StoreBusy:
+                logger.info("another process compacts store=%s", self.settings.store)
+            self.compaction = None
 
 
 def _pipelined(

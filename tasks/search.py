@@ -5,57 +5,46 @@ The plain function that the command line, the Prefect task and the flow share. I
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from pathlib import Path
 
 from schemas.errors import ModelMismatch
-from schemas.records import Hit, SearchResult, StageScore
+from schemas.records import Filter, Hit, SearchResult, StageScore
 from schemas.settings import Settings
 from tasks.fuse import reciprocal_rank_fusion
 from tasks.models import Encoder, load_encoder
 from tasks.rerank import fusion_scores, load_reranker, passage
-from tasks.store import generation as generations
-from tasks.store.lexical import bm25
-from tasks.store.reader import ChunkRef, Reader
+from tasks.store.filters import Matching, matching_chunks
+from tasks.store.lexical import FieldWeights, bm25
+from tasks.store.reader import ChunkRef, Reader, newest
 from tasks.store.vectors import cosines, nearest
 
 Scored = list[tuple[ChunkRef, float]]
 
-_readers: dict[Path, Reader] = {}
-_readers_lock = threading.Lock()
 
-
-def open_reader(store: Path) -> Reader:
-    """The process's reader of `store`, moved to the newest generation.
-
-    An older reader stays open for whoever still uses it; its cursors keep its files.
-    """
-    with _readers_lock:
-        number = generations.current_number(store)
-        reader = _readers.get(store)
-        if reader is None or reader.generation.number != number:
-            reader = _readers[store] = Reader.open(store, number)
-        return reader
-
-
-def search(query: str, settings: Settings, *, k: int = 10) -> SearchResult:
+def search(
+    query: str, settings: Settings, *, k: int = 10, wanted: Filter | None = None, generation: int | None = None
+) -> SearchResult:
     """The `k` best chunks for `query`, each with its rank and score at every stage.
 
-    Raises StoreNotFound, StoreFormat, CorruptStore, ModelMismatch, ModelNotFound.
+    Only documents that `wanted` describes may answer. The newest generation is searched, or the one that is named.
+
+    Raises StoreNotFound, NoSuchGeneration, StoreFormat, CorruptStore, ModelMismatch, ModelNotFound.
     """
     timings: dict[str, float] = {}
     with _timed(timings, "open"):
-        reader = open_reader(settings.store)
+        reader = newest(settings.store) if generation is None else Reader.open(settings.store, generation)
         encoder = load_encoder(settings)
         _check_model(reader, encoder)
     with _timed(timings, "retrieve"), ThreadPoolExecutor(1) as pool:
-        lexical = pool.submit(bm25, reader, query, settings.candidates)
+        weights = FieldWeights(settings.title_weight, settings.headings_weight, settings.text_weight)
+        limit = max(settings.candidates, k)
+        matching = None if wanted is None else matching_chunks(reader, wanted)
+        lexical = pool.submit(bm25, reader, query, limit, weights=weights, matching=matching)
         vector = encoder.encode([query])[0]
-        semantic = nearest(reader, vector, settings.candidates)
+        semantic = nearest(reader, vector, limit, matching=matching)
         ranked = {"bm25": lexical.result(), "vectors": semantic}
     with _timed(timings, "fuse"):
         rankings = [[ref for ref, _ in scored] for scored in ranked.values()]
@@ -65,7 +54,7 @@ def search(query: str, settings: Settings, *, k: int = 10) -> SearchResult:
     with _timed(timings, "rerank"):
         reranker, fallback = load_reranker(settings)
         if reranker is None:
-            known = dict(bm25(reader, query, None, among=refs))
+            known = dict(bm25(reader, query, len(refs), weights=weights, matching=Matching.of_chunks(refs)))
             near = cosines(reader, vector, refs)
             scores = fusion_scores([near[ref] for ref in refs], [known.get(ref, 0.0) for ref in refs])
         else:

@@ -2,3 +2,7 @@
 
 Takes Arrow and paths, returns Arrow; knows nothing of Prefect, models or parsing.
 """
+
+from tasks.store.sql import connect
+
+__all__ = ["connect"]

@@ -1,84 +1,131 @@
-"""BM25 over the live postings of all segments.
+"""BM25 over the live postings of all segments, in one SQL statement.
 
 Scores are DuckDB's `match_bm25`'s (Okapi BM25 with k1 = 1.2, b = 0.75, a base-10 logarithm and idf smoothed by + 1, see
 Robertson & Zaragoza 2009, "The Probabilistic Relevance Framework"), with N, average length and df of the whole live
 corpus, so that they do not depend on how documents fell into segments.
+
+Fields are weighted as in Robertson, Zaragoza & Taylor 2004, "Simple BM25 Extension to Multiple Weighted Fields": term
+frequencies and lengths are weighted sums over the fields. Weights are relative, their mean is taken as 1, so that equal
+ones give `match_bm25`'s scores.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
+from tasks.store.filters import Matching
 from tasks.store.reader import ChunkRef, Reader
+from tasks.store.terms import query_terms
 
 K1 = 1.2
 B = 0.75
 
-# What separates words, an RE2 class. DuckDB's default drops digits too, and with them `0.0.0.0` and error codes.
-IGNORE = r"[^\pL\pN]+"
+# Fetched beyond the limit, so that which of several equal scores make it does not depend on where they lie.
+TIES = 32
 
 
-def query_terms(reader: Reader, query: str) -> list[str]:
-    """The distinct stems of `query`, as the FTS index made those of the chunks."""
-    rows = reader.cursor().execute(
-        f"""
-        SELECT DISTINCT stem(word, ?) FROM (
-            SELECT unnest(
-                string_split_regex(regexp_replace(lower(strip_accents(?)), '{IGNORE}', ' ', 'g'), '\\s+')
-            ) AS word
-        ) WHERE word <> '' ORDER BY 1
-        """,
-        [reader.generation.stemmer, query],
-    )
-    return [term for (term,) in rows.fetchall()]
+class FieldWeights(NamedTuple):
+    """How much a term counts in each field."""
+
+    title: float = 1.0
+    headings: float = 1.0
+    text: float = 1.0
+
+
+EQUAL = FieldWeights()
 
 
 def bm25(
-    reader: Reader, query: str, limit: int | None, *, among: Sequence[ChunkRef] | None = None
+    reader: Reader,
+    query: str,
+    limit: int,
+    *,
+    weights: FieldWeights = EQUAL,
+    matching: Matching | None = None,
 ) -> list[tuple[ChunkRef, float]]:
-    """The `limit` best live chunks for `query`, or the scores of those `among` that match; best first."""
-    terms = query_terms(reader, query)
-    live = [i for i, segment in enumerate(reader.generation.segments) if segment.live_chunks]
+    """The `limit` best live chunks for `query`, best first; only `matching` ones, where given.
+
+    Statistics are those of all live chunks either way. Equal scores are ordered by chunk_id.
+    """
+    cursor = reader.cursor()
+    terms = query_terms(cursor, query, reader.generation.analyzer)
+    segments = reader.generation.segments
+    live = [i for i, segment in enumerate(segments) if segment.live_chunks and (matching is None or matching.count(i))]
     if not terms or not live:
         return []
-    chunks = reader.generation.chunks
-    average = sum(segment.live_length for segment in reader.generation.segments) / chunks
-    matches = " UNION ALL ".join(_matches(reader, i) for i in live)
-    wanted = (
-        ""
-        if among is None
-        else "SEMI JOIN (SELECT unnest($among) AS ref) ON struct_pack(s := segment, r := docid) = ref"
+    if matching is not None:
+        cursor.register("matching", matching.rows)
+    tf, length, average = _statistics(reader, weights)
+    words = ", ".join("'" + term.replace("'", "''") + "'" for term in terms)  # literals, for the index on terms
+    chosen = " UNION ALL ".join(
+        f"SELECT {i} AS segment, termid, term, df{_dead_df(reader, i)} AS df "
+        f"FROM {reader.alias(i)}.terms t WHERE term IN ({words})"
+        for i in range(len(segments))
     )
-    parameters: dict[str, object] = {"terms": terms}
-    if among is not None:
-        parameters["among"] = [{"s": ref.segment, "r": ref.row} for ref in among]
-    rows = reader.cursor().execute(
+    scored = " UNION ALL ".join(
+        f"""(SELECT {i} AS segment, docid,
+            sum(weight * {tf} / ({tf} + {_double(K1 * (1 - B))} + {_double(K1 * B / average)} * {length})) AS score
+        FROM {reader.alias(i)}.postings p JOIN (SELECT termid, weight FROM idf WHERE segment = {i}) USING (termid)
+        {_kept(reader, i, matching)}
+        GROUP BY docid ORDER BY score DESC LIMIT {limit + TIES})"""
+        for i in live
+    )
+    rows = cursor.execute(
         f"""
-        WITH matches AS MATERIALIZED ({matches}),
-        df AS (SELECT term, count(*) AS df FROM matches GROUP BY term)
-        SELECT segment, docid, sum(
-            log10(({chunks} - df + 0.5) / (df + 0.5) + 1)
-            * tf * {K1 + 1} / (tf + {K1} * (1 - {B} + {B} * len / {average!r}))
-        ) AS score
-        FROM matches JOIN df USING (term) {wanted}
-        GROUP BY segment, docid
-        ORDER BY score DESC, segment, docid
-        {"" if limit is None else f"LIMIT {int(limit)}"}
-        """,
-        parameters,
+        WITH idf AS MATERIALIZED (
+            SELECT segment, termid,
+                log10(({reader.generation.chunks} - total + 0.5) / (total + 0.5) + 1) * {_double(K1 + 1)} AS weight
+            FROM (SELECT segment, termid, sum(df) OVER (PARTITION BY term) AS total FROM ({chosen}))
+        )
+        {scored}
+        """
     )
-    return [(ChunkRef(segment, row), score) for segment, row, score in rows.fetchall()]
+    return reader.best([(ChunkRef(segment, row), score) for segment, row, score in rows.fetchall()], limit, digits=9)
 
 
-def _matches(reader: Reader, segment: int) -> str:
-    alias = reader.alias(segment)
-    dead = (
-        f"ANTI JOIN (SELECT row FROM dead WHERE segment = {segment}) d ON d.row = p.docid"
-        if reader.dead[segment]
-        else ""
+def _statistics(reader: Reader, weights: FieldWeights) -> tuple[str, str, float]:
+    """SQL for a posting's weighted term frequency and length, and the average of that length."""
+    segments = reader.generation.segments
+    total = sum(s.live_length for s in segments)
+    if len(set(weights)) == 1:
+        return "p.tf", "p.len", max(total / reader.generation.chunks, 1e-9)
+    mean = sum(weights) / len(weights)
+    title, headings, text = (weight / mean for weight in weights)
+    lengths = [sum(s.live_title_length for s in segments), sum(s.live_headings_length for s in segments)]
+    average = title * lengths[0] + headings * lengths[1] + text * (total - sum(lengths))
+
+    def weighted(name: str) -> str:
+        terms = zip((text, title - text, headings - text), ("", "title_", "headings_"), strict=True)
+        return f"({' + '.join(f'{_double(weight)} * p.{field}{name}' for weight, field in terms)})"
+
+    return weighted("tf"), weighted("len"), max(average / reader.generation.chunks, 1e-9)
+
+
+def _dead_df(reader: Reader, segment: int) -> str:
+    """SQL that takes the dead postings off a term's document frequency."""
+    if not _dead(reader, segment):
+        return ""
+    return (
+        f" - (SELECT count(*) FROM {reader.alias(segment)}.postings p "
+        f"SEMI JOIN (SELECT row FROM {reader.dead_rows} WHERE segment = {segment}) d ON d.row = p.docid "
+        "WHERE p.termid = t.termid)"
     )
-    return f"""
-        SELECT {segment} AS segment, t.term, p.docid, p.tf, p.len
-        FROM {alias}.postings p JOIN {alias}.terms t USING (termid) {dead}
-        WHERE t.term IN (SELECT unnest($terms))
-    """
+
+
+def _double(value: float) -> str:
+    """SQL for a DOUBLE: DuckDB takes 0.3 for a DECIMAL, whose products overflow."""
+    return f"{value:.17e}"
+
+
+def _dead(reader: Reader, segment: int) -> bool:
+    counts = reader.generation.segments[segment]
+    return counts.live_chunks < counts.chunks
+
+
+def _kept(reader: Reader, segment: int, matching: Matching | None) -> str:
+    """SQL joins that leave out dead chunks and those that a filter leaves out."""
+    if matching is not None:  # live ones only
+        return f"SEMI JOIN (SELECT row FROM matching WHERE segment = {segment}) m ON m.row = p.docid"
+    if _dead(reader, segment):
+        return f"ANTI JOIN (SELECT row FROM {reader.dead_rows} WHERE segment = {segment}) d ON d.row = p.docid"
+    return ""

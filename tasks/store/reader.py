@@ -1,12 +1,17 @@
-"""Read one generation: its segments attached READ_ONLY to an in-memory DuckDB, dead rows known.
+"""Read one generation: its segments attached READ_ONLY, its dead rows known.
 
-A reader keeps its generation; nothing that a writer publishes later changes what it sees.
+A reader keeps its generation, and its generation's files, until it is closed or forgotten; nothing that a writer
+publishes later changes what it sees.
 """
 
 from __future__ import annotations
 
+import itertools
+import os
+import threading
+import weakref
+from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -14,14 +19,17 @@ from typing import Any, NamedTuple
 import duckdb
 import pyarrow as pa
 
-from schemas.errors import CorruptStore
+from schemas.errors import CorruptStore, StoreNotFound
+from schemas.records import DOCUMENTS
+from tasks.store import attachments
 from tasks.store import generation as generations
-from tasks.store.connection import attach, connect
-from tasks.store.generation import Generation, Segment
+from tasks.store.attachments import Attachments, alias_of
+from tasks.store.generation import Generation
+from tasks.store.segment import LENGTHS
 
 
 class ChunkRef(NamedTuple):
-    """Where a chunk lies: segment number in the generation (0-based) and rowid in its chunks table."""
+    """Where a chunk lies: segment number in the generation (0-based) and docid in it."""
 
     segment: int
     row: int
@@ -30,25 +38,37 @@ class ChunkRef(NamedTuple):
 class Reader:
     """One generation, open for reading. Safe across threads: every call works on a cursor of its own."""
 
-    def __init__(self, store: Path, generation: Generation) -> None:
+    _schemas = itertools.count()
+
+    def __init__(self, store: Path, generation: Generation, lease: int | None = None) -> None:
+        """Read `generation`; `lease` is the descriptor that keeps its files, closed with the reader."""
         self.store = store
         self.generation = generation
-        self._con = connect()
+        self._schema = f"reader_{next(Reader._schemas)}"
         try:
-            files = [store / "segments" / segment.file for segment in generation.segments]
-            for i, path in enumerate(files):
-                attach(self._con, path, self.alias(i))
-            self.dead = _bury(self._con, len(files))
+            with attachments.lock:
+                self._attached = Attachments.of(store)
+                self._attached.acquire(generation.segments)
+                self._close = weakref.finalize(self, _release, self._attached, generation, self._schema, lease)
+                self._bury()
         except duckdb.Error as error:
-            self._con.close()
+            if hasattr(self, "_close"):
+                self.close()
+            elif lease is not None:
+                os.close(lease)
             raise CorruptStore(
-                f"a segment of generation {generation.number} in {store} cannot be read: {error}"
+                f"a segment of generation {generation.number} in {store} cannot be read: {error}; "
+                f"find the damage with: headrace verify --store {store}"
             ) from error
 
     @classmethod
     def open(cls, store: Path, number: int | None = None) -> Reader:
-        """Open generation `number`, or the newest. Raises StoreNotFound, StoreFormat, CorruptStore."""
-        return cls(store, generations.read(store, number))
+        """Open generation `number`, or the newest.
+
+        Raises StoreNotFound, NoSuchGeneration, StoreFormat, CorruptStore.
+        """
+        generation, lease = generations.read_leased(store, number)
+        return cls(store, generation, lease)
 
     def __enter__(self) -> Reader:
         return self
@@ -59,104 +79,155 @@ class Reader:
         self.close()
 
     def close(self) -> None:
-        """Detach the segments."""
-        self._con.close()
+        """Let go of the generation's files."""
+        self._close()
 
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """A connection of the calling thread's own."""
-        return self._con.cursor()
+        return self._attached.con.cursor()
 
-    @staticmethod
-    def alias(segment: int) -> str:
+    def alias(self, segment: int) -> str:
         """Name under which segment number `segment` is attached."""
-        return f"segment_{segment}"
+        return alias_of(self.generation.segments[segment])
 
-    def documents(self) -> pa.Table:
-        """All live document rows, quarantined ones too; columns as in the segments' documents table, and `segment`."""
-        return self._over_live(
-            "SELECT {i} AS segment, d.* FROM {alias}.documents d "
-            "WHERE d.doc_id NOT IN (SELECT doc_id FROM dead_documents WHERE segment = {i})"
-        )
+    @property
+    def dead_rows(self) -> str:
+        """Table of dead chunks: segment, row. Ask it only for segments that have any."""
+        return f"{self._schema}.dead"
+
+    @property
+    def dead_documents(self) -> str:
+        """Table of dead document rows: segment, doc_id."""
+        return f"{self._schema}.dead_documents"
+
+    def _bury(self) -> None:
+        """Collect dead documents and dead chunk rows. A tombstone buries its document in every older segment."""
+        con = self._attached.con
+        con.execute(f"CREATE SCHEMA {self._schema}")
+        con.execute(f"CREATE TABLE {self.dead_documents} (segment INTEGER, doc_id VARCHAR)")
+        con.execute(f"CREATE TABLE {self.dead_rows} (segment INTEGER, row BIGINT)")
+        segments = self.generation.segments
+        for i, segment in enumerate(segments):
+            if segment.live_documents + segment.live_quarantined == segment.documents:
+                continue
+            newer = [k for k in range(i + 1, len(segments)) if segments[k].tombstones]
+            tombstones = " UNION ALL ".join(f"SELECT doc_id FROM {self.alias(k)}.tombstones" for k in newer)
+            con.execute(f"""
+                INSERT INTO {self.dead_documents}
+                SELECT {i}, doc_id FROM {self.alias(i)}.documents WHERE doc_id IN ({tombstones})
+            """)
+            con.execute(f"""
+                INSERT INTO {self.dead_rows}
+                SELECT {i}, unnest(range(first_chunk, first_chunk + chunk_count)) FROM {self.alias(i)}.documents
+                WHERE chunk_count > 0 AND doc_id IN (SELECT doc_id FROM {self.dead_documents} WHERE segment = {i})
+            """)
+
+    def _alive(self, segment: int) -> str:
+        """SQL condition on doc_id: not buried."""
+        return f"doc_id NOT IN (SELECT doc_id FROM {self.dead_documents} WHERE segment = {segment})"
+
+    def documents(self, doc_ids: Iterable[str] | None = None) -> pa.Table:
+        """Live document rows, or those of `doc_ids`, quarantined ones too; `segment` and the columns of a segment."""
+        wanted = "" if doc_ids is None else "AND doc_id IN (SELECT unnest($doc_ids))"
+        parameters = {} if doc_ids is None else {"doc_ids": list(doc_ids)}
+        parts = [
+            f"SELECT {i} AS segment, * FROM {self.alias(i)}.documents WHERE {self._alive(i)} {wanted}"
+            for i in range(len(self.generation.segments))
+        ]
+        if not parts:
+            return _LIVE_DOCUMENTS.empty_table()
+        return self.cursor().execute(" UNION ALL ".join(parts), parameters).to_arrow_table()
+
+    def tombstones(self, segments: Iterable[int]) -> list[str]:
+        """The doc_ids that some of the segments bury."""
+        parts = [f"SELECT doc_id FROM {self.alias(i)}.tombstones" for i in segments]
+        return [doc_id for part in parts for (doc_id,) in self.cursor().execute(part).fetchall()]
 
     def chunks_of(self, doc_ids: Iterable[str]) -> pa.Table:
         """The live chunks of some documents, embedding left out, in reading order."""
-        table = self._over_live(
-            "SELECT c.* EXCLUDE (embedding) FROM {alias}.chunks c WHERE c.doc_id IN (SELECT unnest($doc_ids)) "
-            "AND c.doc_id NOT IN (SELECT doc_id FROM dead_documents WHERE segment = {i})",
-            {"doc_ids": list(doc_ids)},
-        )
+        rows = self.documents(doc_ids).select(["segment", "first_chunk", "chunk_count"]).to_pylist()
+        ranges = [(row["segment"], row["first_chunk"], row["chunk_count"]) for row in rows if row["chunk_count"]]
+        parts = [
+            f"SELECT * EXCLUDE (docid, embedding) FROM {self.alias(segment)}.chunks "
+            f"WHERE docid IN ({', '.join(map(str, range(first, first + count)))})"
+            for segment, first, count in ranges
+        ] or [f"SELECT * EXCLUDE (docid, embedding) FROM {self.alias(0)}.chunks LIMIT 0"]
+        table = pa.concat_tables([self.cursor().execute(part).to_arrow_table() for part in parts])
         return table.sort_by([("doc_id", "ascending"), ("ordinal", "ascending")])
 
     def lookup(self, refs: Sequence[ChunkRef]) -> dict[ChunkRef, dict[str, Any]]:
         """Chunk and document columns of each of `refs`."""
+        columns = 'title, headings, text, page, start, "end"'
+        chunks = self.fetch(refs, f"chunk_id, doc_id, {columns}")
         found: dict[ChunkRef, dict[str, Any]] = {}
-        for segment in sorted({ref.segment for ref in refs}):
-            rows = ",".join(str(ref.row) for ref in refs if ref.segment == segment)
-            table = (
-                self.cursor()
-                .execute(f"""
-                SELECT c.rowid AS row, c.chunk_id, c.title, c.headings, c.text, c.page, c.start, c."end", d.uri, d.path
-                FROM {self.alias(segment)}.chunks c JOIN {self.alias(segment)}.documents d USING (doc_id)
-                WHERE c.rowid IN ({rows})
-            """)
-                .to_arrow_table()
+        for segment in {ref.segment for ref in refs}:
+            doc_ids = {chunks[ref][1] for ref in refs if ref.segment == segment}
+            rows = self.cursor().execute(
+                f"SELECT doc_id, uri, path FROM {self.alias(segment)}.documents WHERE doc_id IN (SELECT unnest($ids))",
+                {"ids": list(doc_ids)},
             )
-            found |= {ChunkRef(segment, row.pop("row")): row for row in table.to_pylist()}
+            places = {doc_id: place for doc_id, *place in rows.fetchall()}
+            for ref in refs:
+                if ref.segment == segment:
+                    chunk_id, doc_id, *values = chunks[ref]
+                    names = ("chunk_id", *columns.replace('"', "").split(", "), "uri", "path")
+                    found[ref] = dict(zip(names, (chunk_id, *values, *places[doc_id]), strict=True))
         return found
 
-    def counted_segments(self) -> tuple[Segment, ...]:
-        """The generation's segments, their counts taken from the files and the tombstones."""
-        return tuple(self._counted(i) for i in range(len(self.generation.segments)))
-
-    def _counted(self, segment: int) -> Segment:
-        alias = self.alias(segment)
-        row = (
-            self.cursor()
-            .execute(f"""
-            SELECT (SELECT count(*) FROM {alias}.chunks), coalesce(sum(chunk_count), 0), coalesce(sum(length), 0),
-                count(*) FILTER (error_kind IS NULL), count(*) FILTER (error_kind IS NOT NULL),
-                (SELECT count(*) > 0 FROM duckdb_indexes() WHERE database_name = '{alias}' AND index_name = 'hnsw')
-            FROM {alias}.documents
-            WHERE doc_id NOT IN (SELECT doc_id FROM dead_documents WHERE segment = {segment})
-        """)
-            .fetchone()
+    def fetch(self, refs: Iterable[ChunkRef], columns: str) -> dict[ChunkRef, tuple[Any, ...]]:
+        """Some columns, or SQL expressions over them, of some chunks."""
+        rows_of: dict[int, list[str]] = {}
+        for ref in refs:
+            rows_of.setdefault(ref.segment, []).append(str(ref.row))
+        # a list of literals, which DuckDB looks up in the index on docid; a join would scan
+        parts = (
+            f"SELECT {segment}, docid, {columns} FROM {self.alias(segment)}.chunks WHERE docid IN ({', '.join(rows)})"
+            for segment, rows in rows_of.items()
         )
-        assert row is not None  # an aggregate always has a row
-        chunks, live_chunks, live_length, documents, quarantined, hnsw = row
-        return replace(
-            self.generation.segments[segment],
-            chunks=chunks,
-            live_chunks=int(live_chunks),  # sum() of integers is a HUGEINT
-            live_length=int(live_length),
-            live_documents=documents,
-            live_quarantined=quarantined,
-            hnsw=hnsw,
-        )
+        fetched = self.cursor().execute(" UNION ALL ".join(parts)).fetchall() if rows_of else []
+        return {ChunkRef(segment, row): tuple(values) for segment, row, *values in fetched}
 
-    def _over_live(self, sql: str, parameters: dict[str, object] | None = None) -> pa.Table:
-        parts = [sql.format(i=i, alias=self.alias(i)) for i in range(len(self.generation.segments))]
-        return self.cursor().execute(" UNION ALL ".join(parts), parameters or {}).to_arrow_table()
+    def best(self, scored: Sequence[tuple[ChunkRef, float]], limit: int, digits: int) -> list[tuple[ChunkRef, float]]:
+        """The `limit` highest scores, best first; scores equal to `digits` decimals in the order of chunk_id."""
+        rounded = {ref: round(score, digits) for ref, score in scored}
+        often = Counter(rounded.values())
+        ids = self.fetch([ref for ref, score in rounded.items() if often[score] > 1], "chunk_id")
+        ranked = sorted(scored, key=lambda item: (-rounded[item[0]], ids.get(item[0], ())))
+        return ranked[:limit]
 
 
-def _bury(con: duckdb.DuckDBPyConnection, segments: int) -> tuple[int, ...]:
-    """Collect dead documents and dead chunk rows in two tables; return the number of dead rows a segment.
+_LIVE_DOCUMENTS = pa.schema(
+    [("segment", pa.int32()), *DOCUMENTS, *((name, pa.int64()) for name in ("first_chunk", *LENGTHS))]
+)
 
-    A tombstone buries its document in every older segment, never in its own or a newer one.
+
+def _release(attached: Attachments, generation: Generation, schema: str, lease: int | None) -> None:
+    with attachments.lock:
+        attached.con.execute(f"DROP SCHEMA IF EXISTS {schema} CASCADE")
+        attached.release(generation.segments)
+    if lease is not None:
+        os.close(lease)
+
+
+_newest: dict[Path, tuple[tuple[int, int], Reader]] = {}
+_newest_lock = threading.Lock()
+
+
+def newest(store: Path) -> Reader:
+    """The process's reader of `store`, moved to the newest generation; costs one stat while there is no newer one.
+
+    An older reader stays open for whoever still uses it. Raises as Reader.open.
     """
-    con.execute("CREATE TABLE tombstones (doc_id VARCHAR, segment INTEGER)")
-    con.execute("CREATE TABLE dead_documents (segment INTEGER, doc_id VARCHAR)")
-    con.execute("CREATE TABLE dead (segment INTEGER, row BIGINT)")
-    for i in range(segments):
-        con.execute(f"INSERT INTO tombstones SELECT doc_id, {i} FROM {Reader.alias(i)}.tombstones")
-    for i in range(segments):
-        con.execute(f"""
-            INSERT INTO dead_documents SELECT {i}, doc_id FROM {Reader.alias(i)}.documents
-            WHERE doc_id IN (SELECT doc_id FROM tombstones WHERE segment > {i})
-        """)
-        con.execute(f"""
-            INSERT INTO dead SELECT {i}, unnest(range(first_chunk, first_chunk + chunk_count))
-            FROM {Reader.alias(i)}.documents
-            WHERE chunk_count > 0 AND doc_id IN (SELECT doc_id FROM dead_documents WHERE segment = {i})
-        """)
-    counts = dict(con.execute("SELECT segment, count(*) FROM dead GROUP BY segment").fetchall())
-    return tuple(counts.get(i, 0) for i in range(segments))
+    with _newest_lock:
+        try:
+            stat = os.stat(store / "CURRENT")  # noqa: PTH116 Path.stat() costs as much again
+        except (FileNotFoundError, NotADirectoryError):
+            _newest.pop(store, None)
+            raise StoreNotFound(
+                f"no store at {store}; build one with: headrace ingest FOLDER --store {store}"
+            ) from None
+        version = (stat.st_ino, stat.st_mtime_ns)
+        known = _newest.get(store)
+        if known is None or known[0] != version:
+            known = _newest[store] = (version, Reader.open(store))
+        return known[1]

@@ -1,60 +1,124 @@
-"""Nearest chunks by cosine: an HNSW index scan in the segments that have one, an exact scan in the others."""
+"""Nearest chunks by cosine: an HNSW index scan in the segments that have one, an exact scan in the others.
+
+An HNSW scan cannot filter. It fetches as many more as are dead or, at the filter's selectivity, will not match; where
+too few of them survive, or where looking at the survivors alone is cheaper, the exact scan answers. So a query gives
+`limit` chunks whenever so many exist.
+"""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
 
 from schemas.errors import ModelMismatch
+from tasks.store.filters import Matching
 from tasks.store.reader import ChunkRef, Reader
 
+# Fetched beyond the limit, so that which of several equal cosines make it does not depend on where they lie.
+TIES = 32
 
-def nearest(reader: Reader, vector: np.ndarray, limit: int) -> list[tuple[ChunkRef, float]]:
-    """The `limit` live chunks nearest to `vector`, float32[dim], with their cosine; best first.
+# What an HNSW scan pays for a vector that it returns, in vectors that an exact scan compares in that time, 384
+# dimensions (`python -m tests.benchmarks.store`).
+HNSW_COST = 60
 
-    Raises ModelMismatch where the dimension is not the store's.
+Ranked = list[tuple[ChunkRef, float]]
+
+
+def nearest(reader: Reader, vector: np.ndarray, limit: int, *, matching: Matching | None = None) -> Ranked:
+    """The `limit` live chunks nearest to `vector`, float32[dim], with their cosine, best first; of those `matching`.
+
+    Equal cosines are ordered by chunk_id. Raises ModelMismatch where the dimension is not the store's.
     """
-    literal = _literal(reader, vector)
-    parts = [
-        _nearest_in(reader, i, literal, limit)
-        for i, segment in enumerate(reader.generation.segments)
-        if segment.live_chunks
-    ]
-    if not parts:
+    literal = vector_literal(reader, vector)
+    segments = reader.generation.segments
+    live = [i for i, segment in enumerate(segments) if segment.live_chunks and (matching is None or matching.count(i))]
+    if not live:
         return []
-    rows = reader.cursor().execute(f"""
-        SELECT segment, row, 1 - distance FROM ({" UNION ALL ".join(parts)})
-        ORDER BY distance, segment, row LIMIT {int(limit)}
-    """)
-    return [(ChunkRef(segment, row), cosine) for segment, row, cosine in rows.fetchall()]
+    exact = {i for i in live if not _approximate(reader, i, limit, matching)}
+    found = _scan(reader, literal, limit, live, exact, matching)
+    kept = Counter(ref.segment for ref, _ in found)
+    short = {i for i in set(live) - exact if kept[i] < min(limit, _available(reader, i, matching))}
+    if short:
+        found = _scan(reader, literal, limit, live, exact | short, matching)
+    return reader.best(found, limit, digits=7)
 
 
 def cosines(reader: Reader, vector: np.ndarray, refs: Sequence[ChunkRef]) -> dict[ChunkRef, float]:
     """The cosine of `vector`, float32[dim], to each of `refs`."""
-    literal = _literal(reader, vector)
-    found: dict[ChunkRef, float] = {}
-    for segment in sorted({ref.segment for ref in refs}):
-        rows = ",".join(str(ref.row) for ref in refs if ref.segment == segment)
-        scored = reader.cursor().execute(f"""
-            SELECT rowid, array_cosine_similarity(embedding, {literal})
-            FROM {reader.alias(segment)}.chunks WHERE rowid IN ({rows})
-        """)
-        found |= {ChunkRef(segment, row): cosine for row, cosine in scored.fetchall()}
-    return found
+    similarity = f"array_cosine_similarity(embedding, {vector_literal(reader, vector)})"
+    return {ref: cosine for ref, (cosine,) in reader.fetch(refs, similarity).items()}
 
 
-def _nearest_in(reader: Reader, segment: int, literal: str, limit: int) -> str:
-    table, dead = f"{reader.alias(segment)}.chunks", reader.dead[segment]
-    top = f"SELECT rowid AS row, array_cosine_distance(embedding, {literal}) AS distance FROM {table}"
-    if reader.generation.segments[segment].hnsw:
-        # an index scan cannot filter: fetch as many more as are dead, then drop them
-        top += f" ORDER BY distance LIMIT {int(limit) + dead}"
-    alive = f"WHERE row NOT IN (SELECT row FROM dead WHERE segment = {segment})" if dead else ""
-    return f"(SELECT {segment} AS segment, row, distance FROM ({top}) {alive} ORDER BY distance LIMIT {int(limit)})"
+def _scan(
+    reader: Reader, literal: str, limit: int, live: Sequence[int], exact: set[int], matching: Matching | None
+) -> Ranked:
+    """The nearest of each segment."""
+    cursor = reader.cursor()
+    if matching is not None:
+        cursor.register("matching", matching.rows)
+    parts = (
+        exact_scan(reader, i, literal, limit, matching)
+        if i in exact
+        else index_scan(reader, i, literal, limit, matching)
+        for i in live
+    )
+    rows = cursor.execute(" UNION ALL ".join(parts)).fetchall()
+    return [(ChunkRef(segment, row), 1 - distance) for segment, row, distance in rows]
 
 
-def _literal(reader: Reader, vector: np.ndarray) -> str:
+def index_scan(reader: Reader, segment: int, literal: str, limit: int, matching: Matching | None) -> str:
+    """SQL for a segment's nearest by its HNSW index: segment, row, distance."""
+    return f"""(
+        SELECT {segment} AS segment, row, distance FROM (
+            SELECT docid AS row, array_cosine_distance(embedding, {literal}) AS distance
+            FROM {reader.alias(segment)}.chunks ORDER BY distance LIMIT {_fetched(reader, segment, limit, matching)}
+        ) {_kept(reader, segment, matching)} ORDER BY distance LIMIT {limit + TIES})"""
+
+
+def exact_scan(reader: Reader, segment: int, literal: str, limit: int, matching: Matching | None) -> str:
+    """SQL for a segment's nearest by comparing with each: segment, row, distance."""
+    # 1 - similarity: an ORDER BY of array_cosine_distance would be answered from an index
+    return f"""(
+        SELECT {segment} AS segment, row, 1 - array_cosine_similarity(embedding, {literal}) AS distance
+        FROM (SELECT docid AS row, embedding FROM {reader.alias(segment)}.chunks) {_kept(reader, segment, matching)}
+        ORDER BY distance LIMIT {limit + TIES})"""
+
+
+def _kept(reader: Reader, segment: int, matching: Matching | None) -> str:
+    if matching is not None:  # live ones only
+        return f"SEMI JOIN (SELECT row FROM matching WHERE segment = {segment}) m USING (row)"
+    if _dead(reader, segment):
+        return f"ANTI JOIN (SELECT row FROM {reader.dead_rows} WHERE segment = {segment}) d USING (row)"
+    return ""
+
+
+def _approximate(reader: Reader, segment: int, limit: int, matching: Matching | None) -> bool:
+    """Whether the HNSW index is there and cheaper than comparing with each chunk that may answer."""
+    if not reader.generation.segments[segment].hnsw:
+        return False
+    return _fetched(reader, segment, limit, matching) * HNSW_COST < _available(reader, segment, matching)
+
+
+def _fetched(reader: Reader, segment: int, limit: int, matching: Matching | None) -> int:
+    """How many an index scan has to fetch so that `limit` of them are likely to be kept."""
+    if matching is None:
+        return limit + TIES + _dead(reader, segment)
+    chunks = reader.generation.segments[segment].chunks
+    return min(chunks, int(1.5 * (limit + TIES) * chunks / matching.count(segment)))
+
+
+def _available(reader: Reader, segment: int, matching: Matching | None) -> int:
+    return reader.generation.segments[segment].live_chunks if matching is None else matching.count(segment)
+
+
+def _dead(reader: Reader, segment: int) -> int:
+    counts = reader.generation.segments[segment]
+    return counts.chunks - counts.live_chunks
+
+
+def vector_literal(reader: Reader, vector: np.ndarray) -> str:
     """The vector as SQL text: binding a list of 384 floats costs 26 ms, a literal 2.5 ms."""
     dim = reader.generation.dim
     if vector.shape != (dim,):

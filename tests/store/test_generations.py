@@ -51,16 +51,18 @@ def test_document_that_comes_back_is_live_again(tmp_path: Path) -> None:
         assert live_texts(reader) == {"one"}
 
 
-def test_publishing_the_same_twice_changes_no_answer(tmp_path: Path) -> None:
+def test_publishing_the_same_twice_changes_nothing(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     corpus.publish({"a": ["one"], "b": ["two"]})
+    before = current_number(tmp_path), sorted((tmp_path / "segments").iterdir())
     generation = corpus.publish({"a": ["one"], "b": ["two"]})
     assert (generation.documents, generation.chunks) == (2, 2)
+    assert (current_number(tmp_path), sorted((tmp_path / "segments").iterdir())) == before
 
 
 def test_segment_is_a_plain_duckdb_file(tmp_path: Path) -> None:
     generation = Corpus(tmp_path).publish({"a": ["one"]})
-    with duckdb.connect(str(tmp_path / "segments" / generation.segments[0].file), read_only=True) as con:
+    with duckdb.connect(str(generation.segments[0].path(tmp_path)), read_only=True) as con:
         assert con.execute("SELECT text FROM chunks").fetchall() == [("one",)]
 
 
@@ -77,7 +79,7 @@ def test_second_writer_is_told_that_the_store_is_busy(tmp_path: Path) -> None:
     process.start()
     try:
         assert held.wait(30)
-        with pytest.raises(StoreBusy, match="another process is writing"), writer.writing(tmp_path, IDENTITY):
+        with pytest.raises(StoreBusy, match="another process is ingesting"), writer.writing(tmp_path, IDENTITY):
             pass
     finally:
         done.set()
@@ -88,7 +90,7 @@ def test_second_writer_is_told_that_the_store_is_busy(tmp_path: Path) -> None:
 
 def test_other_model_may_not_write_into_a_store(tmp_path: Path) -> None:
     Corpus(tmp_path).publish({"a": ["one"]})
-    other = Generation(0, "other-model", 8, "porter", "english")
+    other = Generation(0, "other-model", 8, IDENTITY.analyzer)
     with pytest.raises(ModelMismatch, match="test-model"), writer.writing(tmp_path, other):
         pass
 
@@ -106,7 +108,7 @@ def test_store_of_a_newer_format_asks_for_an_upgrade(tmp_path: Path) -> None:
         Reader.open(tmp_path)
 
 
-@pytest.mark.parametrize("damage", ["{", '{"format": 1}', "[]"], ids=["cut", "keys-missing", "wrong-type"])
+@pytest.mark.parametrize("damage", ["{", '{"format": 2}', "[]"], ids=["cut", "keys-missing", "wrong-type"])
 def test_damaged_manifest_is_named(tmp_path: Path, damage: str) -> None:
     Corpus(tmp_path).publish({"a": ["one"]})
     (tmp_path / "manifests" / "000001.json").write_text(damage)
@@ -116,7 +118,7 @@ def test_damaged_manifest_is_named(tmp_path: Path, damage: str) -> None:
 
 def test_missing_segment_is_corruption(tmp_path: Path) -> None:
     generation = Corpus(tmp_path).publish({"a": ["one"]})
-    (tmp_path / "segments" / generation.segments[0].file).unlink()
+    generation.segments[0].path(tmp_path).unlink()
     with pytest.raises(CorruptStore, match="cannot be read"):
         Reader.open(tmp_path)
 
@@ -124,9 +126,13 @@ def test_missing_segment_is_corruption(tmp_path: Path) -> None:
 def test_what_a_killed_writer_left_is_swept(tmp_path: Path) -> None:
     corpus = Corpus(tmp_path)
     corpus.publish({"a": ["one"]})
+    for folder in ("building", "compacting/000003-dead.spill"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
     litter = [
-        tmp_path / "segments" / "000002-dead.building",
+        tmp_path / "building" / "000002-dead.duckdb",
+        tmp_path / "compacting" / "000003-dead.spill" / "x",
         tmp_path / "segments" / "000002-dead.duckdb",
+        tmp_path / "segments" / "000002-dead.chunks.parquet",
         tmp_path / "CURRENT.1.tmp",
     ]
     for path in litter:
@@ -157,14 +163,16 @@ def test_chunk_without_a_vector_is_never_published(tmp_path: Path) -> None:
         part.unlink()
     ledger = Ledger(tmp_path, IDENTITY.embedder)
     ledger.ensure({"unrelated": "text"}, vectors_of)
-    with writer.writing(tmp_path, IDENTITY) as base, pytest.raises(CorruptStore, match="no vector in the ledger"):
+    (staged,) = (tmp_path / "staging").iterdir()
+    other = tmp_path / "other"
+    with writer.writing(other, IDENTITY), pytest.raises(CorruptStore, match="no vector in the ledger"):
         writer.publish(
-            tmp_path,
-            base,
-            documents=[tmp_path / "staging" / "0" / "documents.parquet"],
-            chunks=[tmp_path / "staging" / "0" / "chunks.parquet"],
+            other,
+            IDENTITY,
+            documents=[staged / "documents.parquet"],
+            chunks=[staged / "chunks.parquet"],
             ledger=ledger.parts(),
             tombstones=[],
             hnsw_min_rows=10**9,
         )
-    assert current_number(tmp_path) == 1
+    assert not (other / "CURRENT").exists()

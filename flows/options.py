@@ -1,0 +1,53 @@
+"""What the commands share: consoles, options, and settings made of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import pydantic
+import typer
+from rich.console import Console
+
+from schemas.settings import Settings
+
+out = Console()
+err = Console(stderr=True)
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", "-s", help=str(Settings.model_fields["store"].description))
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; `headrace settings` lists them. Repeatable."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
+
+
+def settings_of(store: Path | None, assignments: list[str] | None, flags: dict[str, Any]) -> Settings:
+    values: dict[str, Any] = {**flags}
+    for assignment in assignments or []:
+        name, value = pair("--set", assignment)
+        if name not in Settings.model_fields:
+            raise typer.BadParameter(f"--set {assignment}: `headrace settings` lists the names")
+        values[name] = value
+    if store is not None:
+        values["store"] = store
+    try:
+        settings = Settings(**values)
+    except pydantic.ValidationError as error:
+        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        raise typer.BadParameter(f"settings: {problems}") from None
+    return settings
+
+
+def pair(option: str, entry: str) -> tuple[str, str]:
+    name, equals, value = entry.partition("=")
+    if not equals:
+        raise typer.BadParameter(f"{option} {entry}: expected NAME=VALUE")
+    return name, value
+
+
+def print_json(value: Any) -> None:
+    print(json.dumps(value, indent=1, default=str, ensure_ascii=False))
