@@ -187,7 +187,8 @@ def main() -> NoReturn:
     """Run the command line. Exit codes: 0 done, 1 failed, 2 misused, 130 interrupted."""
     signal.signal(signal.SIGTERM, _interrupt)
     try:
-        if app(standalone_mode=False) == EXIT_INTERRUPTED:  # typer catches KeyboardInterrupt itself
+        code = app(standalone_mode=False)  # a command that raises typer.Exit gives its code
+        if code == EXIT_INTERRUPTED:  # typer catches KeyboardInterrupt itself
             raise KeyboardInterrupt
     except HeadraceError as error:
         err.print(f"[red]error:[/red] {escape(str(error))}", highlight=False, soft_wrap=True)
@@ -207,7 +208,7 @@ def main() -> NoReturn:
             error.show()
             sys.exit(error.exit_code)
         raise
-    sys.exit(0)
+    sys.exit(code if isinstance(code, int) else 0)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

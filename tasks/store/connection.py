@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 
 import duckdb
@@ -68,6 +69,11 @@ def scalar(con: duckdb.DuckDBPyConnection, sql: str) -> int:
     row = con.execute(sql).fetchone()
     assert row is not None  # an aggregate always has a row
     return int(row[0])
+
+
+def literals(values: Iterable[str]) -> str:
+    """The values for an IN list; other than parameters or a subquery, literals are looked up in an index."""
+    return ", ".join("'" + value.replace("'", "''") + "'" for value in values)
 
 
 def quoted(path: Path) -> str:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from tasks.store.connection import literals
 from tasks.store.filters import Matching
 from tasks.store.reader import ChunkRef, Reader
 from tasks.store.terms import query_terms
@@ -56,10 +57,9 @@ def bm25(
     if matching is not None:
         cursor.register("matching", matching.rows)
     tf, length, average = _statistics(reader, weights)
-    words = ", ".join("'" + term.replace("'", "''") + "'" for term in terms)  # literals, for the index on terms
     chosen = " UNION ALL ".join(
         f"SELECT {i} AS segment, termid, term, df{_dead_df(reader, i)} AS df "
-        f"FROM {reader.alias(i)}.terms t WHERE term IN ({words})"
+        f"FROM {reader.alias(i)}.terms t WHERE term IN ({literals(terms)})"
         for i in range(len(segments))
     )
     scored = " UNION ALL ".join(

@@ -24,6 +24,7 @@ from schemas.records import DOCUMENTS
 from tasks.store import attachments
 from tasks.store import generation as generations
 from tasks.store.attachments import Attachments, alias_of
+from tasks.store.connection import literals
 from tasks.store.generation import Generation
 from tasks.store.segment import LENGTHS
 
@@ -163,8 +164,7 @@ class Reader:
         for segment in {ref.segment for ref in refs}:
             doc_ids = {chunks[ref][1] for ref in refs if ref.segment == segment}
             rows = self.cursor().execute(
-                f"SELECT doc_id, uri, path FROM {self.alias(segment)}.documents WHERE doc_id IN (SELECT unnest($ids))",
-                {"ids": list(doc_ids)},
+                f"SELECT doc_id, uri, path FROM {self.alias(segment)}.documents WHERE doc_id IN ({literals(doc_ids)})"
             )
             places = {doc_id: place for doc_id, *place in rows.fetchall()}
             for ref in refs:
@@ -174,7 +174,9 @@ class Reader:
                     found[ref] = dict(zip(names, (chunk_id, *values, *places[doc_id]), strict=True))
         return found
 
-    def fetch(self, refs: Iterable[ChunkRef], columns: str) -> dict[ChunkRef, tuple[Any, ...]]:
+    def fetch(
+        self, refs: Iterable[ChunkRef], columns: str, parameters: dict[str, Any] | None = None
+    ) -> dict[ChunkRef, tuple[Any, ...]]:
         """Some columns, or SQL expressions over them, of some chunks."""
         rows_of: dict[int, list[str]] = {}
         for ref in refs:
@@ -184,7 +186,7 @@ class Reader:
             f"SELECT {segment}, docid, {columns} FROM {self.alias(segment)}.chunks WHERE docid IN ({', '.join(rows)})"
             for segment, rows in rows_of.items()
         )
-        fetched = self.cursor().execute(" UNION ALL ".join(parts)).fetchall() if rows_of else []
+        fetched = self.cursor().execute(" UNION ALL ".join(parts), parameters or {}).fetchall() if rows_of else []
         return {ChunkRef(segment, row): tuple(values) for segment, row, *values in fetched}
 
     def best(self, scored: Sequence[tuple[ChunkRef, float]], limit: int, digits: int) -> list[tuple[ChunkRef, float]]:

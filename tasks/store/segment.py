@@ -257,6 +257,7 @@ def finish(con: duckdb.DuckDBPyConnection, path: Path, *, hnsw: bool, fts: bool 
     chunks = scalar(con, "SELECT count(*) FROM chunks")
     if chunks >= INDEXED_ROWS:
         con.execute("CREATE UNIQUE INDEX by_docid ON chunks (docid)")
+        con.execute("CREATE UNIQUE INDEX by_doc_id ON documents (doc_id)")
         con.execute("CREATE UNIQUE INDEX by_term ON terms (term)")
     con.execute("CHECKPOINT")
     con.close()

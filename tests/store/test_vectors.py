@@ -14,7 +14,7 @@ from schemas.records import Filter
 from tasks.store.filters import matching_chunks
 from tasks.store.lexical import bm25
 from tasks.store.reader import ChunkRef, Reader
-from tasks.store.vectors import cosines, index_scan, nearest, vector_literal
+from tasks.store.vectors import cosines, index_scan, nearest, parameter
 from tests.benchmarks import synthetic
 from tests.store.parts import DIM, Corpus, vectors_of
 
@@ -107,8 +107,10 @@ def test_large_segments_are_searched_through_their_hnsw_index(tmp_path: Path) ->
     Corpus(tmp_path, hnsw_min_rows=100).publish({f"d{i}": [f"text {i}"] for i in range(200)})
     with Reader.open(tmp_path) as reader:
         assert reader.generation.segments[0].hnsw
-        sql = index_scan(reader, 0, vector_literal(reader, vectors_of(["q"])[0]), 10, None)
-        assert "HNSW_INDEX_SCAN" in reader.cursor().execute(f"EXPLAIN {sql}").fetchall()[0][1]
+        plan = reader.cursor().execute(
+            f"EXPLAIN {index_scan(reader, 0, 10, None)}", parameter(reader, vectors_of(["q"])[0])
+        )
+        assert "HNSW_INDEX_SCAN" in plan.fetchall()[0][1]
 
 
 @pytest.mark.slow
@@ -122,14 +124,18 @@ def test_recall_of_hnsw_at_50k_vectors_is_at_least_99_percent(tmp_path: Path) ->
     hits = 0
     with Reader.open(tmp_path) as reader:
         for query in queries:
-            literal = vector_literal(reader, query)
             everything = {ref for ref, _ in nearest(reader, query, 10)}
             exactly = reader.cursor().execute(
                 f"SELECT rowid FROM {reader.alias(0)}.chunks "
-                f"ORDER BY array_cosine_similarity(embedding, {literal}) DESC LIMIT 10"
+                f"ORDER BY array_cosine_similarity(embedding, $vector::FLOAT[{synthetic.DIM}]) DESC LIMIT 10",
+                parameter(reader, query),
             )
             hits += sum(ChunkRef(0, row) in everything for (row,) in exactly.fetchall())
-        plan = reader.cursor().execute(f"EXPLAIN {index_scan(reader, 0, literal, 10, None)}").fetchall()[0][1]
+        plan = (
+            reader.cursor()
+            .execute(f"EXPLAIN {index_scan(reader, 0, 10, None)}", parameter(reader, query))
+            .fetchall()[0][1]
+        )
     assert "HNSW_INDEX_SCAN" in plan
     assert hits / (10 * len(queries)) >= 0.99
 
