@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -26,7 +27,7 @@ from tasks.chunk import embedded_text
 from tasks.models import load_encoder
 from tasks.search import search
 from tasks.store import writer
-from tasks.store.generation import Generation
+from tasks.store.generation import Analyzer, Generation
 from tasks.store.ledger import Ledger
 
 EVAL = Path(__file__).parents[3] / "shared" / "eval"
@@ -102,8 +103,9 @@ def build(store: Path, judged: Judged, settings: Settings) -> None:
         | dict(fingerprint="", chunk_count=1, metadata="{}")
         for key in judged.documents
     ]
-    empty = Generation(0, encoder.fingerprint, encoder.dim, settings.stemmer, settings.stopwords)
-    with writer.writing(store, empty) as base:
+    analyzer = Analyzer(settings.tokenizer, settings.stemmer, settings.stopwords)
+    empty = Generation(0, encoder.fingerprint, encoder.dim, analyzer)
+    with writer.writing(store, empty):
         ledger = Ledger(store, encoder.fingerprint)
         texts = {key: embedded_text(title, "", text) for key, (title, text) in judged.documents.items()}
         ledger.ensure(texts, encoder.encode)
@@ -112,7 +114,7 @@ def build(store: Path, judged: Judged, settings: Settings) -> None:
         pq.write_table(pa.Table.from_pylist(documents, schema=DOCUMENTS), parts["documents"])
         writer.publish(
             store,
-            base,
+            empty,
             documents=[parts["documents"]],
             chunks=[parts["chunks"]],
             ledger=ledger.parts(),
@@ -134,12 +136,13 @@ def measure(judged: Judged, settings: Settings) -> dict[str, float]:
 
 
 def main() -> None:
-    """Print the table."""
+    """Print the table; arguments are settings to try, such as tokenizer=words."""
+    chosen = dict(argument.split("=") for argument in sys.argv[1:])
     table = Table("nDCG@10", "BM25", "vectors", "RRF", "reranked by `fusion`")
     collections: dict[str, Callable[[], Judged]] = {"Cranfield": cranfield, "SciFact": scifact}
     for name, load in collections.items():
         with tempfile.TemporaryDirectory() as folder:
-            settings = Settings(store=Path(folder), reranker="fusion")
+            settings = Settings(**{"store": folder, "reranker": "fusion", **chosen})
             judged = load()
             build(settings.store, judged, settings)
             table.add_row(name, *(f"{value:.3f}" for value in measure(judged, settings).values()))

@@ -1,6 +1,6 @@
 """SIGKILL at random instants: what was published stays, what was not is finished by the next run, nothing is left over.
 
-`HEADRACE_TEST_KILLS=300 pytest tests/faults` kills as often as that.
+`KILLS=300 pytest tests/faults` kills as often as that.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from tests.conftest import CORPUS
 from tests.faults.writer import expected
 from tests.store.parts import Corpus, neighbours, scores, state
 
-KILLS = int(os.environ.pop("HEADRACE_TEST_KILLS", "24"))
+KILLS = int(os.environ.pop("KILLS", "24"))
 ROOT = Path(__file__).parents[2]
 
 

@@ -155,3 +155,12 @@ def test_sql_connection_cannot_write_to_the_store(store: Path) -> None:
     with plain_connection() as con, pytest.raises(Exception, match="read-only"):
         attach(con, read(store).segments[0].path(store), "s")
         con.execute("DROP TABLE s.chunks")
+
+
+def test_sql_and_readers_share_a_store_in_one_process(store: Path) -> None:
+    with Reader.open(store) as reader, connect(store) as con:
+        Corpus(store).publish({"d99": ["a new page"]})
+        assert con.sql("SELECT count(*) FROM documents").fetchall() == [(19,)]
+        assert len(scores(reader, "rotating")) == 18
+        with connect(store) as newer:
+            assert newer.sql("SELECT count(*) FROM documents").fetchall() == [(20,)]
