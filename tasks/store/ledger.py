@@ -10,6 +10,7 @@ few hashes reads a few kilobytes of each part, whatever the size of the ledger.
 from __future__ import annotations
 
 import itertools
+import json
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import CancelledError
@@ -35,6 +36,9 @@ SIZES = (0, 2_048, 16_384)
 # read.
 ROW_GROUP = 256
 
+# Key of a part's metadata: names of the parts that it replaces, JSON.
+FOLDED = b"folded"
+
 
 class Ledger:
     """One model's part of the ledger, opened by the one process that ingests."""
@@ -42,12 +46,24 @@ class Ledger:
     def __init__(self, store: Path, fingerprint: str) -> None:
         self.folder = store / "embeddings" / fingerprint
         self.folder.mkdir(parents=True, exist_ok=True)
-        for leftover in self.folder.glob("*.tmp"):
-            leftover.unlink()
+        self._sweep()
         self._con = connect(vectors=False)
         self._lock = threading.Lock()
         self._stopped = threading.Event()
         self._folded: set[Path] = set()  # whoever listed them before may still read them
+
+    def _sweep(self) -> None:
+        """Remove what a process that was killed left: half a part, and parts that it had folded into others."""
+        for leftover in self.folder.glob("*.tmp"):
+            leftover.unlink()
+        # the smaller before the larger: a part that is itself folded goes after those that were folded into it
+        for part in sorted(self.folder.glob("*.parquet")):
+            try:
+                folded = (pq.read_schema(part).metadata or {}).get(FOLDED, b"[]")
+            except (OSError, pa.ArrowException):  # damaged: `headrace verify` names it, `headrace rebuild` repairs it
+                continue
+            for name in json.loads(folded):
+                (self.folder / name).unlink(missing_ok=True)
 
     def parts(self) -> list[Path]:
         """The Parquet files that together hold every vector."""
@@ -101,18 +117,17 @@ class Ledger:
         column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), type=pa.float32()), dim)
         self._write(pa.Table.from_arrays([pa.array(hashes, type=pa.string()), column], schema=embeddings_schema(dim)))
 
-    def _write(self, table: pa.Table) -> None:
+    def _write(self, table: pa.Table, folded: Sequence[Path] = ()) -> None:
         aside = self.folder / "part.tmp"
-        pq.write_table(
-            table.sort_by("chunk_hash"), aside, row_group_size=ROW_GROUP, compression="none", use_dictionary=False
-        )
+        table = table.sort_by("chunk_hash").replace_schema_metadata({FOLDED: json.dumps([p.name for p in folded])})
+        pq.write_table(table, aside, row_group_size=ROW_GROUP, compression="none", use_dictionary=False)
         publish_file(aside, self.folder / f"{table.num_rows:06d}-{sha256(aside)}.parquet")
 
     def _fold(self) -> None:
         for least, most in itertools.pairwise(SIZES):
             group = {part: rows for part in self.parts() if least <= (rows := int(part.name.partition("-")[0])) < most}
             if len(group) >= FOLD or sum(group.values()) >= most:
-                self._write(pa.concat_tables([pq.read_table(part) for part in group]))
+                self._write(pa.concat_tables([pq.read_table(part) for part in group]), list(group))
                 self._folded |= set(group)
 
 

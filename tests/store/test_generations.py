@@ -8,12 +8,13 @@ from pathlib import Path
 
 import duckdb
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from schemas.errors import CorruptStore, ModelMismatch, StoreBusy, StoreFormat, StoreNotFound
 from tasks.store import writer
 from tasks.store.generation import Generation, current_number, read
-from tasks.store.ledger import Ledger
+from tasks.store.ledger import FOLD, Ledger
 from tasks.store.reader import Reader
 from tests.store.parts import IDENTITY, Corpus, vectors_of
 
@@ -154,6 +155,17 @@ def test_ledger_embeds_no_text_twice_even_after_reopening(tmp_path: Path) -> Non
     assert ledger.ensure({"h2": "two", "h3": "three"}, encode) == 1
     assert ledger.ensure({"h3": "three"}, encode) == 0
     assert calls == [["one", "two"], ["three"]]
+
+
+def test_folded_parts_do_not_pile_up_when_writers_are_killed(tmp_path: Path) -> None:
+    texts = {f"h{i:04d}": f"text {i}" for i in range(10 * FOLD)}
+    for key, text in texts.items():  # a writer that is killed never closes its ledger
+        ledger = Ledger(tmp_path, "m")
+        assert ledger.ensure({key: text}, vectors_of) == 1
+    ledger.close()
+    assert len(list(ledger.folder.iterdir())) <= 2 * FOLD
+    stored = [key for part in ledger.parts() for key in pq.read_table(part)["chunk_hash"].to_pylist()]
+    assert sorted(stored) == list(texts)
 
 
 def test_chunk_without_a_vector_is_never_published(tmp_path: Path) -> None:
