@@ -46,7 +46,7 @@ def rebuild(
         target = replace(base, analyzer=analyzer)
         whole = {segment.name: _whole(store, segment) for segment in base.segments}
         ledger = _restored_ledger(store, base, whole)
-        segments: list[Segment] = []
+        built: list[tuple[Path, Segment]] = []
         buried: list[str] = []  # by newer segments, so: newest first
         for done, segment in enumerate(reversed(base.segments), start=1):
             parquet = _restored_parquet(store, segment, whole[segment.name])
@@ -63,13 +63,14 @@ def rebuild(
                 hnsw_min_rows=hnsw_min_rows,
                 memory_mb=memory_mb,
             )
-            publish_segment(store, aside, rebuilt)
-            segments.insert(0, rebuilt)
+            built.insert(0, (aside, rebuilt))
             buried += tombstones
             report(done, len(base.segments))
-        with committing(store):
-            number = base.number + 1
-            published = Generation(number, base.embedder, base.dim, analyzer, tuple(segments), event="rebuild")
+        with committing(store):  # until then a garbage collection would sweep what no manifest names
+            for aside, segment in built:
+                publish_segment(store, aside, segment)
+            segments = tuple(segment for _, segment in built)
+            published = Generation(base.number + 1, base.embedder, base.dim, analyzer, segments, event="rebuild")
             generations.write(store, published)
         ledger.close()
         return published

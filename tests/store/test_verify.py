@@ -16,7 +16,9 @@ from tasks.store.generation import Analyzer, read
 from tasks.store.ledger import Ledger
 from tasks.store.reader import Reader
 from tasks.store.rebuild import rebuild
+from tasks.store.retention import collect
 from tasks.store.verify import verify
+from tasks.store.writer import committing
 from tests.store.parts import IDENTITY, Corpus, neighbours, scores, state
 
 
@@ -126,6 +128,15 @@ def test_rebuild_needs_no_duckdb_file_at_all(store: Path) -> None:
         os.truncate(segment.path(store), 0)
     rebuilt(store)
     assert (state(store), answers(store)) == before
+
+
+def test_garbage_collected_during_a_rebuild_is_not_its_work(store: Path) -> None:
+    def collect_between(_done: int, _total: int) -> None:
+        with committing(store):
+            collect(store, keep=1, keep_hours=0)
+
+    rebuild(store, IDENTITY.analyzer, hnsw_min_rows=10**9, memory_mb=512, report=collect_between)
+    assert verify(store) == []
 
 
 def test_rebuild_changes_the_analyzer(store: Path) -> None:
