@@ -1,4 +1,4 @@
-"""The command line: ingest, query, status, settings and demo; the store's own commands are in flows.upkeep."""
+"""The command line: ingest, query, status, settings and demo; other commands are in flows.upkeep and flows.doctor."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ import signal
 import sys
 from dataclasses import asdict
 from datetime import datetime
-from importlib.resources import files
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -18,7 +17,18 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import upkeep
-from flows.options import JsonOption, SetOption, StoreOption, err, out, pair, print_json, settings_of
+from flows.doctor import doctor
+from flows.options import (
+    JsonOption,
+    SetOption,
+    StoreOption,
+    err,
+    out,
+    pair,
+    print_json,
+    sample_corpus,
+    settings_of,
+)
 from flows.printing import ProgressBars, print_hits, print_status, print_summary
 from schemas.errors import HeadraceError
 from schemas.records import Filter
@@ -142,7 +152,7 @@ def demo(
     from tasks.search import search
 
     settings = settings_of(store, None, {})
-    _ingest([str(_sample_corpus())], settings, track=False, as_json=False)
+    _ingest([str(sample_corpus())], settings, track=False, as_json=False)
     for question in (
         "how do we rotate TLS certificates automatically?",
         "why did our ECS service stop scaling?",
@@ -162,6 +172,7 @@ for command in (
     upkeep.gc,
     upkeep.verify,
     upkeep.rebuild,
+    doctor,
 ):
     app.command()(command)
 
@@ -230,8 +241,3 @@ def _ingest(sources: list[str], settings: Settings, *, track: bool, as_json: boo
         print_json(asdict(summary))
     else:
         print_summary(out, summary)
-
-
-def _sample_corpus() -> Path:
-    packaged = Path(str(files("flows") / "sample_corpus"))
-    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "tests" / "corpus"

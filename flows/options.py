@@ -1,8 +1,9 @@
-"""What the commands share: consoles, options, and settings made of them."""
+"""What the commands share: consoles, options, settings made of them, and the sample corpus."""
 
 from __future__ import annotations
 
 import json
+from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -51,3 +52,9 @@ def pair(option: str, entry: str) -> tuple[str, str]:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+
+
+def sample_corpus() -> Path:
+    """The documents that come with Headrace: in the package, or in the checkout."""
+    packaged = Path(str(files("flows") / "sample_corpus"))
+    return packaged if packaged.is_dir() else Path(__file__).parents[1] / "tests" / "corpus"

