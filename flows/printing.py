@@ -160,7 +160,9 @@ def print_findings(console: Console, findings: Mapping[str, Finding]) -> None:
         table.add_row(Text(finding.verdict, VERDICT_STYLES[finding.verdict]), name, text)
     console.print(table, highlight=False)
     counts = Counter(finding.verdict for finding in findings.values())
-    console.print(f"\n{counts['ok']} ok, {counts['warning']} warnings, {counts['failed']} failed", highlight=False)
+    console.print(
+        f"\n{counts['ok']} ok · {counts['warning']} with a warning · {counts['failed']} failed", highlight=False
+    )
 
 
 def _place(hit: Hit) -> str:

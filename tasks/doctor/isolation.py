@@ -1,10 +1,10 @@
 """Run a command where it cannot reach the network, and say whether it tried.
 
 Two nets, one in the other. The outer one is Linux's: a network namespace without a working interface, for the command
-and every program that it starts; its kernel counts what found no route, whatever language asked. The inner one is an
-audit hook in each Python process of the command (tasks.doctor.netwatch), so that an attempt has a name even where its
-error is swallowed. Where the system allows no namespace the hook stands alone: programs other than Python are then not
-watched, and `Isolated.no_namespace` says so.
+and every program that it starts; its kernel counts what found no IPv4 route, whatever language asked (IPv6 fails for
+want of an address of one's own, uncounted). The inner one is an audit hook in each Python process of the command
+(tasks.doctor.netwatch), so that an attempt has a name even where its error is swallowed. Where the system allows no
+namespace the hook stands alone: other programs are then not watched, and `Isolated.no_namespace` says why.
 
 The kernel's counters go with their namespace, hence a process between: it enters, runs the command, and counts.
 """
@@ -12,6 +12,7 @@ The kernel's counters go with their namespace, hence a process between: it enter
 from __future__ import annotations
 
 import ctypes
+import errno
 import json
 import os
 import subprocess
@@ -35,7 +36,7 @@ class Isolated:
     output: str
     errors: str
     no_namespace: str  # why the system gave no namespace; empty where it did
-    attempts: tuple[str, ...]  # by Python code, each once, as "connect to 192.0.2.1:80"
+    attempts: tuple[str, ...]  # by Python code, each once, as "connect to 192.0.2.1 port 80"
     unrouted: int  # attempts that got as far as the kernel, of any program; 0 without a namespace
 
 
@@ -75,7 +76,8 @@ def leave_network() -> str:
             failed = _unshare(flags)
         if not failed:
             return ""
-        reason = os.strerror(failed)
+        # what Linux calls a full device is user.max_net_namespaces or user.max_user_namespaces
+        reason = "its limit on namespaces is reached" if failed == errno.ENOSPC else os.strerror(failed)
     return reason
 
 

@@ -73,7 +73,7 @@ def disk(settings: Settings) -> Finding:
     held = sum(path.stat().st_size for path in settings.store.rglob("*") if path.is_file())
     places = {"store": (settings.store, STORE_ROOM + held), "cache": (settings.cache, CACHE_ROOM)}
     free = {name: shutil.disk_usage(_existing(path)).free for name, (path, _) in places.items()}
-    detail = ", ".join(f"{free[name] / 1e9:,.1f} GB free for the {name}" for name in places)
+    detail = ", ".join(f"{room / 1e9:,.1f} GB free for the {name}" for name, room in free.items())
     short = {name: wanted for name, (_, wanted) in places.items() if free[name] < wanted}
     if not short:
         return Finding("ok", detail)

@@ -23,7 +23,9 @@ SENTENCE = "A headrace carries water to the mill wheel."
 
 def embedder(settings: Settings) -> Finding:
     """The embedder, run where that needs no export. Raises ModelNotFound, ModelMismatch."""
-    model = _found(settings.embedder, settings)
+    model = found(settings.embedder, settings)
+    if model is None:
+        return _to_be_fetched(settings.embedder)
     about = _whence(model)
     if settings.embed_backend == "onnx":
         check_exportable(model, "encoder")
@@ -46,11 +48,13 @@ def reranker(settings: Settings) -> Finding:
         return Finding("ok", "fusion, which needs no model")
     name = DEFAULT_CROSS_ENCODER if settings.reranker == "auto" else settings.reranker
     try:
-        model = _found(name, settings)
+        model = found(name, settings)
     except ModelNotFound:
         if settings.reranker != "auto":
             raise
         return Finding("ok", f"fusion orders the hits: {name} is not on this machine")
+    if model is None:
+        return _to_be_fetched(name)
     about = _whence(model)
     check_exportable(model, "cross-encoder")
     if not _exported(model, "cross-encoder", settings):
@@ -60,9 +64,21 @@ def reranker(settings: Settings) -> Finding:
     return Finding("ok", f"{about}; {model.fingerprint} scores, {time.perf_counter() - started:.1f} s to load")
 
 
-def _found(name: str, settings: Settings) -> ModelFolder:
-    # a check fetches nothing
-    return describe(resolve(name, settings.model_copy(update={"allow_download": False})))
+def found(name: str, settings: Settings) -> ModelFolder | None:
+    """The model as it lies on this machine; None where the settings allow to fetch it, which a check does not do.
+
+    Raises ModelNotFound, ModelMismatch.
+    """
+    try:
+        return describe(resolve(name, settings.model_copy(update={"allow_download": False})))
+    except ModelNotFound:
+        if settings.allow_download:
+            return None
+        raise
+
+
+def _to_be_fetched(name: str) -> Finding:
+    return Finding("warning", f"{name} is not on this machine", "allow_download is on: its first use fetches it")
 
 
 def _exported(model: ModelFolder, kind: Kind, settings: Settings) -> bool:

@@ -1,7 +1,7 @@
 """Write down and refuse what Python processes try to reach beyond this machine, by an audit hook in each.
 
-In: a folder for the record. Out: the attempts, as "connect to 192.0.2.1:80" or "resolve example.com". Python code only:
-a C library that opens its own connection raises no audit event (tasks.doctor.isolation catches it).
+In: a folder for the record. Out: the attempts, as "connect to 192.0.2.1 port 80" or "resolve example.com". Python code
+only: a C library that opens its own connection raises no audit event (tasks.doctor.isolation catches it).
 """
 
 from __future__ import annotations
@@ -56,11 +56,11 @@ def watch(log: str) -> None:
 
 
 def _beyond(event: str, arguments: tuple[Any, ...]) -> str:
-    """Whom the event would reach, as host or host:port; empty where that is this machine."""
+    """Whom the event would reach; empty where that is this machine."""
     peer = arguments[ATTEMPTS[event][1]]
     if isinstance(arguments[0], socket.SocketType) and arguments[0].family not in (socket.AF_INET, socket.AF_INET6):
         return ""
-    host, port = (peer[0], f":{peer[1]}") if isinstance(peer, tuple) else (peer, "")
+    host, port = (peer[0], f" port {peer[1]}") if isinstance(peer, tuple) else (peer, "")
     host = host.decode() if isinstance(host, bytes) else host
     if not host or host == "localhost":
         return ""

@@ -29,24 +29,32 @@ def python(_: Settings) -> Finding:
 
 def packages(_: Settings) -> Finding:
     """Installed packages against what Headrace requires, and what those require in turn."""
-    own: list[str] = []
-    deeper: list[str] = []
     seen: set[tuple[str, frozenset[str]]] = set()
-    for requirement in _declared()[1]:
-        for by, problem in unmet([requirement], "headrace", seen):
-            (own if by == "headrace" else deeper).append(problem)
-    if problems := own + deeper:
-        return Finding(
-            "failed" if own else "warning",
-            "; ".join(problems),
-            "reinstall Headrace in an environment of its own",
-        )
-    return Finding("ok", f"{len(_declared()[1])} requirements met, {len(seen)} packages looked at")
+    problems = list(unmet(_declared()[1], "headrace", seen))
+    if not problems:
+        return Finding("ok", f"{len(seen)} packages fit what Headrace and they themselves require")
+    own = any(by == "headrace" for by, _ in problems)
+    return Finding(
+        "failed" if own else "warning",
+        "; ".join(problem for _, problem in problems),
+        "install Headrace in an environment of its own",
+    )
 
 
-def unmet(requirements: Iterable[str], by: str, seen: set[tuple[str, frozenset[str]]]) -> Iterator[tuple[str, str]]:
-    """What `by` requires and is missing or of another version, and so on down; each (who requires it, problem)."""
+def unmet(
+    requirements: Iterable[str],
+    by: str,
+    seen: set[tuple[str, frozenset[str]]],
+    extras: frozenset[str] = frozenset(),
+) -> Iterator[tuple[str, str]]:
+    """What `by`, with its `extras`, requires and is missing or of another version, and so on down.
+
+    Each as (who requires it, what is wrong). `seen` collects what was looked at, by name and extras.
+    """
     for requirement in map(Requirement, requirements):
+        marker = requirement.marker
+        if marker and not any(marker.evaluate({"extra": extra}) for extra in extras | {""}):
+            continue
         try:
             installed = importlib.metadata.distribution(requirement.name)
         except importlib.metadata.PackageNotFoundError:
@@ -55,16 +63,9 @@ def unmet(requirements: Iterable[str], by: str, seen: set[tuple[str, frozenset[s
         if not requirement.specifier.contains(installed.version, prereleases=True):
             yield by, f"{requirement.name} is {installed.version}, {by} needs {requirement.specifier}"
         key = (requirement.name.lower(), frozenset(requirement.extras))
-        if key in seen:
-            continue
-        seen.add(key)
-        applicable = [
-            text
-            for text in installed.requires or ()
-            if (marker := Requirement(text).marker) is None
-            or any(marker.evaluate({"extra": extra}) for extra in ("", *requirement.extras))
-        ]
-        yield from unmet(applicable, requirement.name, seen)
+        if key not in seen:
+            seen.add(key)
+            yield from unmet(installed.requires or (), requirement.name, seen, key[1])
 
 
 def extensions(_: Settings) -> Finding:
@@ -105,5 +106,4 @@ def _declared() -> tuple[str, list[str]]:
         text = Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8")
         project = tomllib.loads(text)["project"]
         return project["requires-python"], project["dependencies"]
-    wanted = [text for text in installed.requires or () if "extra ==" not in text]
-    return installed.metadata["Requires-Python"], wanted
+    return installed.metadata["Requires-Python"], installed.requires or []

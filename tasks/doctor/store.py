@@ -9,8 +9,7 @@ from pathlib import Path
 from schemas.errors import ModelMismatch
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
-from tasks.models.folders import describe
-from tasks.models.resolve import resolve
+from tasks.doctor.models import found
 from tasks.status import Quarantined, store_status
 from tasks.store import generation as generations
 from tasks.store.generation import Analyzer
@@ -25,10 +24,10 @@ def store(settings: Settings) -> Finding:
     if not generations.exists(folder) and not generations.numbers(folder):
         return Finding("ok", f"none at {folder} yet", f"build it: headrace ingest FOLDER --store {folder}")
     status = store_status(folder)
-    wanted = describe(resolve(settings.embedder, settings.model_copy(update={"allow_download": False}))).fingerprint
-    if status.embedder != wanted:
+    model = found(settings.embedder, settings)
+    if model is not None and status.embedder != model.fingerprint:
         raise ModelMismatch(
-            f"{folder} holds vectors of {status.embedder}, the settings ask for {wanted}; "
+            f"{folder} holds vectors of {status.embedder}, the settings ask for {model.fingerprint}; "
             "set the store's own embedder, or ingest into another store"
         )
     writing = held(folder / "lock")
@@ -45,7 +44,7 @@ def store(settings: Settings) -> Finding:
         facts.append("BM25's terms are not those of the settings")
         advice.append(f"headrace rebuild --store {folder}")
     if not writing and (left := sum(path.is_dir() for path in folder.glob("staging/*"))):
-        facts.append(f"{left} runs were stopped before their end")
+        facts.append(f"runs that were stopped before their end: {left}")
         advice.append("the same headrace ingest goes on from there")
     if advice:
         return Finding("warning", "; ".join(facts), "; ".join(advice))
@@ -65,6 +64,6 @@ def held(lock: Path) -> bool:
 
 
 def _reasons(quarantine: tuple[Quarantined, ...]) -> str:
-    """For example: `24 files in quarantine: 8 empty, 5 needs-converter`."""
+    """For example: `in quarantine: 8 empty, 5 needs-converter`."""
     kinds = Counter(entry.kind for entry in quarantine).most_common()
-    return f"{len(quarantine):,} files in quarantine: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}"
+    return f"in quarantine: {', '.join(f'{n:,} {kind}' for kind, n in kinds)}"

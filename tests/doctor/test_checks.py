@@ -1,0 +1,225 @@
+"""What each check says of a sound machine, and that it notices what is wrong."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from collections import namedtuple
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flows.local import local_refresh
+from schemas.errors import CorruptStore, ModelMismatch, ModelNotFound, StoreNotFound
+from schemas.settings import Settings
+from tasks.doctor import machine, models, software
+from tasks.doctor.store import held, store
+from tasks.models import folders
+from tests.conftest import CORPUS
+from tests.models.tiny import make_tiny_cross_encoder
+
+MakeSettings = Callable[..., Settings]
+
+
+@pytest.fixture(scope="module")
+def ingested(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Path:
+    """A store of one document; copy before changing."""
+    folder = tmp_path_factory.mktemp("doctor")
+    local_refresh(
+        [str(next(CORPUS.glob("rotate*.md")))], Settings(store=folder / "store", cache=model_cache), lambda *_: None
+    )
+    return folder / "store"
+
+
+@pytest.fixture
+def settings(ingested: Path, tmp_path: Path, make_settings: MakeSettings) -> Settings:
+    shutil.copytree(ingested, tmp_path / "store")
+    return make_settings()
+
+
+def test_this_environment_is_what_pyproject_asks_for(settings: Settings) -> None:
+    for check in (software.python, software.packages, software.extensions, software.converters):
+        assert check(settings).verdict == "ok", check(settings)
+
+
+@pytest.mark.parametrize(
+    ("requirement", "problem"),
+    [
+        pytest.param("duckdb==1.5.5", None, id="met"),
+        pytest.param("no-such-package>=1", "no-such-package is missing", id="missing"),
+        pytest.param("duckdb>=99", "duckdb is 1.5.5, headrace needs >=99", id="version"),
+        pytest.param("no-such-package; python_version < '3'", None, id="marker"),
+    ],
+)
+def test_unmet_names_what_is_missing_or_of_another_version(requirement: str, problem: str | None) -> None:
+    problems = [text for _, text in software.unmet([requirement], "headrace", set())]
+    assert len(problems) == (problem is not None)
+    assert problem is None or problem in problems[0]
+
+
+def test_unmet_follows_extras_and_what_is_required_in_turn(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    info = tmp_path / "lender-1.0.dist-info"
+    info.mkdir()
+    requires = 'Requires-Dist: duckdb<1\nProvides-Extra: more\nRequires-Dist: absent; extra == "more"\n'
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: lender\nVersion: 1.0\n{requires}")
+    monkeypatch.syspath_prepend(tmp_path)
+    plain = list(software.unmet(["lender"], "headrace", set()))
+    assert plain == [("lender", "duckdb is 1.5.5, lender needs <1")]
+    assert ("lender", "absent is missing, lender needs it") in list(software.unmet(["lender[more]"], "headrace", set()))
+
+
+def test_more_threads_than_cores_is_a_warning(make_settings: MakeSettings) -> None:
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count()
+    finding = machine.threads(make_settings(embed_threads=1000))
+    assert finding.verdict == "warning"
+    assert "embed_threads=" in finding.advice
+    assert int(finding.detail.split()[0]) <= (cores or 1)
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict", "detail"),
+    [
+        pytest.param("flags\t\t: fpu avx2 avx512_vnni\nflags\t\t: fpu", "ok", "avx2, avx512_vnni", id="modern"),
+        pytest.param("flags\t\t: fpu sse2", "warning", "without avx2", id="old"),
+        pytest.param("processor : 0", "ok", "not list", id="unlisted"),
+    ],
+)
+def test_cpu_reads_the_flags(
+    text: str, verdict: str, detail: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("platform.machine", lambda: "x86_64")
+    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
+    finding = machine.cpu(settings)
+    assert (finding.verdict, detail in finding.detail) == (verdict, True)
+
+
+@pytest.mark.parametrize(("free", "verdict"), [(10**12, "ok"), (4 * 10**8, "warning"), (10**6, "failed")])
+def test_disk_that_fills_up_warns_then_fails(
+    free: int, verdict: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr("shutil.disk_usage", lambda _: usage(free))
+    assert machine.disk(settings).verdict == verdict
+
+
+def test_disk_of_a_store_that_is_not_there_yet_is_that_of_the_folder_above(make_settings: MakeSettings) -> None:
+    assert machine.disk(make_settings(store=Path("no/such/index"))).verdict in {"ok", "warning"}
+
+
+def test_bundled_embedder_is_compared_with_the_published_digest(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    finding = models.embedder(settings)
+    assert finding.verdict == "ok"
+    assert f"SHA-256 {folders.BUNDLED_SHA256} as published" in finding.detail
+    assert "embeds" in finding.detail
+    monkeypatch.setattr(folders, "_digest", lambda *_: "0" * 64)
+    with pytest.raises(ModelMismatch, match="pip install --force-reinstall"):
+        models.embedder(settings)
+
+
+def test_embedder_that_is_not_exported_is_not_exported_by_the_check(
+    make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    finding = models.embedder(make_settings(cache=tmp_path / "empty"))
+    assert "not exported" in finding.detail
+    assert not (tmp_path / "empty").exists()
+
+
+def test_damaged_export_is_found(
+    make_settings: MakeSettings, model_cache: Path, tmp_path: Path, settings: Settings
+) -> None:
+    cache = Path(shutil.copytree(model_cache, tmp_path / "cache"))
+    (graph,) = cache.glob("models/*-encoder-*/model.onnx")
+    graph.write_bytes(graph.read_bytes()[:1000])
+    with pytest.raises(ModelMismatch, match="export it again"):
+        models.embedder(make_settings(cache=cache))
+
+
+def test_reranker_is_fusion_a_folder_or_a_clear_error(make_settings: MakeSettings, tmp_path: Path) -> None:
+    assert "needs no model" in models.reranker(make_settings(reranker="fusion")).detail
+    folder = make_tiny_cross_encoder(tmp_path / "tiny-ce")
+    assert "not exported" in models.reranker(make_settings(reranker=str(folder))).detail
+    with pytest.raises(ModelNotFound):
+        models.reranker(make_settings(reranker="acme/nothing"))
+    assert models.reranker(make_settings(reranker="acme/nothing", allow_download=True)).verdict == "warning"
+
+
+def test_model_of_the_hub_cache_is_compared_with_the_digest_that_the_hub_gave(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repository = tmp_path / "hub" / "models--acme--tiny-ce"
+    commit = "0123456789abcdef0123456789abcdef01234567"
+    snapshot = make_tiny_cross_encoder(repository / "snapshots" / commit)
+    (repository / "refs").mkdir()
+    (repository / "refs" / "main").write_text(commit)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    weights = snapshot / "model.safetensors"
+    blob = repository / "blobs" / folders.sha256(weights)
+    blob.parent.mkdir()
+    weights.rename(blob)
+    weights.symlink_to(blob)
+    settings = make_settings(reranker="acme/tiny-ce")
+    assert f"SHA-256 {blob.name} as published" in models.reranker(settings).detail
+    blob.write_bytes(blob.read_bytes()[:-1] + b"?")
+    with pytest.raises(ModelMismatch, match="the hub gave"):
+        models.reranker(settings)
+
+
+def test_sound_store_is_described(settings: Settings) -> None:
+    finding = store(settings)
+    assert finding.verdict == "ok"
+    assert "generation 1, 1 documents" in finding.detail
+    assert "nobody writes" in finding.detail
+
+
+def test_store_that_is_not_there_is_no_fault(make_settings: MakeSettings) -> None:
+    finding = store(make_settings(store=Path("nowhere")))
+    assert (finding.verdict, "headrace ingest" in finding.advice) == ("ok", True)
+
+
+def test_store_without_current_or_with_a_damaged_manifest_is_an_error(settings: Settings) -> None:
+    manifest = settings.store / "manifests" / "000001.json"
+    manifest.write_text("{}")
+    with pytest.raises(CorruptStore):
+        store(settings)
+    (settings.store / "CURRENT").unlink()
+    with pytest.raises(StoreNotFound):
+        store(settings)
+
+
+def test_store_of_another_model_is_an_error(settings: Settings, make_settings: MakeSettings, tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatch, match="set the store's own embedder"):
+        store(make_settings(embedder=str(make_tiny_cross_encoder(tmp_path / "other"))))
+
+
+def test_store_warns_of_quarantine_leftovers_and_other_terms(
+    settings: Settings, make_settings: MakeSettings, tmp_path: Path
+) -> None:
+    (tmp_path / "empty.txt").touch()
+    local_refresh([str(tmp_path / "empty.txt")], settings, lambda *_: None)
+    (settings.store / "staging" / "1-1").mkdir(parents=True)
+    finding = store(make_settings(stemmer="german"))
+    assert finding.verdict == "warning"
+    for told in ("in quarantine: 1 empty", "stopped before their end: 1", "not those of the settings"):
+        assert told in finding.detail
+    for command in ("headrace status", "headrace ingest", "headrace rebuild"):
+        assert command in finding.advice
+
+
+def test_lock_is_held_as_long_as_its_process_lives(settings: Settings) -> None:
+    lock = settings.store / "lock"
+    code = (
+        f"import filelock; lock = filelock.FileLock({str(lock)!r}); lock.acquire(); print('held', flush=True); input()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as writer:
+        assert writer.stdout is not None
+        writer.stdout.readline()
+        assert held(lock)
+        assert "an ingest is writing" in store(settings).detail
+        writer.kill()
+    assert lock.exists()
+    assert not held(lock)
