@@ -20,7 +20,6 @@ import typer
 
 from flows.options import JsonOption, StoreOption, err, out, print_json, sample_corpus, settings_of
 from flows.printing import print_findings
-from flows.tracking import api_configured, require_api
 from schemas.errors import ApiUnreachable, HeadraceError
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
@@ -82,6 +81,8 @@ def diagnose(settings: Settings) -> Iterator[tuple[str, Finding]]:
 
 def prefect() -> Finding:
     """The Prefect API, where one is configured; else Prefect is not even imported."""
+    from flows.tracking import api_configured, require_api
+
     if not api_configured():
         return Finding("ok", "no API is configured, runs are not tracked")
     try:
@@ -110,13 +111,13 @@ def prove_offline() -> Finding:
     if ingest.no_namespace or query.no_namespace:
         return Finding(
             "ok",
-            f"{did}: no Python process of theirs tried to connect or to resolve a name, by audit hooks alone; "
+            f"{did}\nno Python process of theirs tried to connect or to resolve a name, by audit hooks\n"
             f"other programs were not watched: no network namespace here ({ingest.no_namespace})",
         )
     return Finding(
         "ok",
-        f"{did}, in a network namespace without interfaces: no process tried to connect or to resolve a name, "
-        "by audit hooks in Python and the kernel's count of what found no route",
+        f"{did}\nin a network namespace without interfaces; none of their processes tried to connect or to resolve a "
+        "name, by audit hooks in Python and by the kernel's count of what found no route",
     )
 
 

@@ -155,8 +155,8 @@ def print_findings(console: Console, findings: Mapping[str, Finding]) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, finding in findings.items():
         text = Text(finding.detail)
-        if finding.advice:
-            text.append(f"\n→ {finding.advice}", "dim" if finding.verdict == "ok" else "")
+        for line in finding.advice.splitlines():
+            text.append(f"\n→ {line}", "dim" if finding.verdict == "ok" else "")
         table.add_row(Text(finding.verdict, VERDICT_STYLES[finding.verdict]), name, text)
     console.print(table, highlight=False)
     counts = Counter(finding.verdict for finding in findings.values())

