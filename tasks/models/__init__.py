@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -12,6 +13,10 @@ from tokenizers import Tokenizer
 from schemas.settings import Settings
 from tasks.models.folders import describe
 from tasks.models.resolve import resolve
+
+# From 1.29 on ONNX Runtime reports to its maker unless this is set before it is loaded; its API call comes too late. It
+# is for the processes that this one starts, too: whatever somebody set, Headrace opens no connection of its own accord.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 
 class Encoder(Protocol):

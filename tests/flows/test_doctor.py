@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from tasks.doctor.isolation import run_isolated
 from tests.flows.test_cli import headrace, store  # noqa: F401  the store fixture
 
@@ -31,6 +33,7 @@ def test_failure_is_told_with_what_to_do_and_exits_with_1(store: Path, model_cac
     assert set(findings["python"]) == {"verdict", "detail", "advice"}
 
 
+@pytest.mark.slow
 def test_ingest_and_query_open_no_connection(model_cache: Path, tmp_path: Path) -> None:
     """In a network namespace without interfaces where the machine allows it; the finding says which proof ran."""
     arguments = ("doctor", "--store", tmp_path / "none", "--offline-proof", "--json")
@@ -42,6 +45,7 @@ def test_ingest_and_query_open_no_connection(model_cache: Path, tmp_path: Path) 
     assert ("in a network namespace without interfaces" in finding["detail"]) == allowed
 
 
+@pytest.mark.slow
 def test_proof_catches_a_query_that_asks_the_hub(model_cache: Path, tmp_path: Path) -> None:
     hub = {"HEADRACE_RERANKER": "acme/nothing", "HEADRACE_ALLOW_DOWNLOAD": "true", "HF_HUB_OFFLINE": "0"}
     arguments = ("doctor", "--store", tmp_path / "none", "--offline-proof", "--json")
