@@ -34,8 +34,8 @@ CHECKS = {
     "store": ("store",),
 }
 QUESTION = "how do we rotate TLS certificates automatically?"
-# Seconds that a command of the proof lives on after its work: ONNX Runtime's telemetry, from 1.29 on, sends some 5 to 12
-# after it was loaded, and a sample corpus is done before that.
+# Seconds that a command of the proof lives on after its work: ONNX Runtime's telemetry (tasks.models) sends some 5 to 12
+# seconds after a model was loaded, when the sample corpus is done.
 LINGER_S = 15
 COMMAND = f"import atexit, time; atexit.register(time.sleep, {LINGER_S}); from flows.cli import main; main()"
 # The proof is of Headrace itself; an API that somebody configured is meant to be spoken to.
