@@ -34,7 +34,7 @@ CHECKS = {
     "store": ("store",),
 }
 QUESTION = "how do we rotate TLS certificates automatically?"
-# Seconds that a command of the proof lives on after its work: ONNX Runtime's telemetry (tasks.models) sends some 5 to 12
+# Seconds that a command of the proof lives on after its work: ONNX Runtime's telemetry (see tasks.models) sends 5 to 12
 # seconds after a model was loaded, when the sample corpus is done.
 LINGER_S = 15
 COMMAND = f"import atexit, time; atexit.register(time.sleep, {LINGER_S}); from flows.cli import main; main()"

@@ -137,7 +137,7 @@ def test_damaged_export_is_found(
     make_settings: MakeSettings, model_cache: Path, tmp_path: Path, settings: Settings
 ) -> None:
     cache = Path(shutil.copytree(model_cache, tmp_path / "cache"))
-    (graph,) = cache.glob("models/*-encoder-*/model.onnx")
+    (graph,) = cache.glob("models/all-MiniLM-L6-v2-*-encoder-*/model.onnx")
     graph.write_bytes(graph.read_bytes()[:1000])
     with pytest.raises(ModelMismatch, match="export it again"):
         models.embedder(make_settings(cache=cache))
@@ -146,7 +146,7 @@ def test_damaged_export_is_found(
 def test_reranker_is_fusion_a_folder_or_a_clear_error(make_settings: MakeSettings, tmp_path: Path) -> None:
     assert "needs no model" in models.reranker(make_settings(reranker="fusion")).detail
     folder = make_tiny_cross_encoder(tmp_path / "tiny-ce")
-    assert "not exported" in models.reranker(make_settings(reranker=str(folder))).detail
+    assert "not exported" in models.reranker(make_settings(reranker=str(folder), cache=tmp_path / "empty")).detail
     with pytest.raises(ModelNotFound):
         models.reranker(make_settings(reranker="acme/nothing"))
     assert models.reranker(make_settings(reranker="acme/nothing", allow_download=True)).verdict == "warning"
