@@ -34,8 +34,15 @@ class Settings(BaseSettings):
     embedder: str = Field(
         "all-MiniLM-L6-v2", description="Embedding model: the bundled all-MiniLM-L6-v2, a folder, or a hub name."
     )
-    embed_backend: Literal["onnx", "sentence-transformers"] = Field(
-        "onnx", description="onnx (ONNX Runtime, CPU, needs no torch) or sentence-transformers (torch, CPU or CUDA)."
+    embed_backend: Literal["auto", "onnx", "sentence-transformers"] = Field(
+        "auto",
+        description="onnx (ONNX Runtime, CPU, needs no torch), sentence-transformers (torch, CPU or CUDA), or auto: "
+        "sentence-transformers where there is a CUDA device, else onnx.",
+    )
+    embed_precision: Literal["auto", "fp32", "int8"] = Field(
+        "auto",
+        description="fp32, int8 (about twice as fast, onnx only), or auto: that of the store's vectors, and for a new "
+        "store int8 where the processor has instructions for it.",
     )
     reranker: str = Field(
         "auto",

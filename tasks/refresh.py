@@ -27,12 +27,12 @@ from tasks.chunk import chunk_batch, chunker_fingerprint
 from tasks.compact import collect_garbage, compact_store
 from tasks.embed import embed_batch, open_ledger
 from tasks.merge import merge_batches
-from tasks.models import load_encoder
+from tasks.models import decided, load_encoder
 from tasks.parse import parse_batch, parser_fingerprint
 from tasks.parsing.pool import close_parsers
 from tasks.scan import Plan, SeenFiles, known_documents, scan, source_files
 from tasks.store.compaction import due
-from tasks.store.generation import Analyzer, Generation
+from tasks.store.generation import Analyzer, Generation, exists, read
 from tasks.store.reader import Reader
 from tasks.store.writer import clear_staging, writing
 
@@ -65,6 +65,7 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
     started = time.perf_counter()
     for source in sources:
         source_files(source)  # a misspelt source fails before a store is made for it
+    settings = decided(settings, read(settings.store).embedder if exists(settings.store) else None)
     encoder = load_encoder(settings)
     analyzer = Analyzer(settings.tokenizer, settings.stemmer, settings.stopwords)
     empty = Generation(0, encoder.fingerprint, encoder.dim, analyzer)

@@ -36,7 +36,7 @@ def search(
     timings: dict[str, float] = {}
     with _timed(timings, "open"):
         reader = newest(settings.store) if generation is None else Reader.open(settings.store, generation)
-        encoder = load_encoder(settings)
+        encoder = load_encoder(settings, reader.generation.embedder)
         _check_model(reader, encoder)
     with _timed(timings, "retrieve"), ThreadPoolExecutor(1) as pool:
         weights = FieldWeights(settings.title_weight, settings.headings_weight, settings.text_weight)

@@ -10,8 +10,10 @@ from typing import Protocol
 import numpy as np
 from tokenizers import Tokenizer
 
+from schemas.errors import ModelMismatch
 from schemas.settings import Settings
 from tasks.models.folders import describe
+from tasks.models.hardware import has_cuda, has_int8
 from tasks.models.resolve import resolve
 
 # From 1.29 on ONNX Runtime reports to its maker unless this is set before it is loaded; its API call comes too late. It
@@ -32,19 +34,54 @@ class Encoder(Protocol):
         ...
 
 
+def decided(settings: Settings, space: str | None) -> Settings:
+    """`settings` with embed_backend and embed_precision decided where they are `auto`.
+
+    As the vectors of `space`, a store's fingerprint, were made; for a new store as this machine is fastest.
+    """
+    backend, precision = settings.embed_backend, settings.embed_precision
+    cuda = backend == "auto" and has_cuda()
+    if precision == "auto" and space is not None:
+        precision = "int8" if space.endswith("-int8") else "fp32"
+    elif precision == "auto":
+        precision = "int8" if backend != "sentence-transformers" and not cuda and has_int8() else "fp32"
+    if backend == "auto":
+        backend = "sentence-transformers" if cuda and precision == "fp32" else "onnx"
+    return settings.model_copy(update={"embed_backend": backend, "embed_precision": precision})
+
+
+def load_encoder(settings: Settings, space: str | None = None) -> Encoder:
+    """The embedder that the settings ask for, fit for the vectors of `space`, a store's fingerprint, where it is given.
+
+    Loaded once a process. Raises ModelNotFound, ModelMismatch.
+    """
+    return _encoder(_only(decided(settings, space), "embed_backend", "embed_precision", "embed_threads"))
+
+
 @functools.lru_cache(maxsize=2)
-def load_encoder(settings: Settings) -> Encoder:
-    """The embedder that the settings ask for, once a process. Raises ModelNotFound, ModelMismatch."""
-    if settings.embed_backend == "sentence-transformers":
-        from tasks.models.torch_encoder import TorchEncoder
+def _encoder(settings: Settings) -> Encoder:
+    if settings.embed_backend == "onnx":
+        from tasks.models.onnx_encoder import OnnxEncoder
 
-        return TorchEncoder(settings)
-    from tasks.models.onnx_encoder import OnnxEncoder
+        return OnnxEncoder(settings)
+    if settings.embed_precision == "int8":
+        raise ModelMismatch("sentence-transformers does not compute in int8; use --set embed_backend=onnx, or fp32")
+    from tasks.models.torch_encoder import TorchEncoder
 
-    return OnnxEncoder(settings)
+    return TorchEncoder(settings)
 
 
-@functools.lru_cache(maxsize=2)
 def load_tokenizer(settings: Settings) -> Tokenizer:
     """The embedder's tokenizer for counting: it neither pads nor cuts. Loads no model. Raises ModelNotFound."""
+    return _tokenizer(_only(settings))
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer(settings: Settings) -> Tokenizer:
     return describe(resolve(settings.embedder, settings)).tokenizer()
+
+
+def _only(settings: Settings, *names: str) -> Settings:
+    """What decides a model: settings that differ in anything else share it."""
+    used = {"embedder", "cache", "allow_download", *names}
+    return Settings.model_construct(**{name: getattr(settings, name) for name in used})

@@ -22,7 +22,7 @@ BATCH_TOKENS = 512
 class Session:
     """An ONNX graph of int64[batch, tokens] inputs and one float32[batch, …] output. Raises ModelMismatch."""
 
-    def __init__(self, path: Path, inputs: Sequence[str], threads: int) -> None:
+    def __init__(self, path: Path, inputs: Sequence[str], threads: int, batch_tokens: int = BATCH_TOKENS) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -32,6 +32,7 @@ class Session:
         except Exception as error:  # ONNX Runtime's errors have no base class but Exception
             raise ModelMismatch(f"{path} cannot be loaded: {error}; delete {path.parent} to export it again") from error
         self._inputs = tuple(inputs)
+        self._batch_tokens = batch_tokens
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="onnx")
 
     def run(self, encodings: Sequence[Encoding]) -> list[np.ndarray]:
@@ -44,7 +45,7 @@ class Session:
                 rows[i] = row
 
         # a batch's error is raised here
-        for _ in self._threads.map(run_batch, length_sorted([len(e) for e in encodings])):
+        for _ in self._threads.map(run_batch, length_sorted([len(e) for e in encodings], self._batch_tokens)):
             pass
         return rows
 
@@ -59,7 +60,7 @@ class Session:
         return feed
 
 
-def length_sorted(lengths: Sequence[int], budget: int = BATCH_TOKENS) -> Iterator[list[int]]:
+def length_sorted(lengths: Sequence[int], budget: int) -> Iterator[list[int]]:
     """Batches of indexes, longest texts first, of at most `budget` tokens once padded; a longer text alone."""
     batch: list[int] = []
     for i in sorted(range(len(lengths)), key=lambda i: -lengths[i]):

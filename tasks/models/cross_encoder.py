@@ -16,7 +16,7 @@ class CrossEncoder:
     """A cross-encoder by folder, cached or hub name. Raises ModelNotFound, ModelMismatch."""
 
     def __init__(self, name: str, settings: Settings) -> None:
-        folder, meta = ensure_onnx(name, "cross-encoder", settings)
+        folder, meta = ensure_onnx(name, "cross-encoder", "fp32", settings)
         self.name = meta.name
         self.max_tokens = min(settings.rerank_tokens, meta.max_tokens)  # of a pair, special tokens counted
         self._tokenizer = load_tokenizer_file(folder / "tokenizer.json")

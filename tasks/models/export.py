@@ -19,11 +19,11 @@ from typing import Any, Literal
 
 from schemas.errors import ModelMismatch
 from schemas.settings import Settings
-from tasks.models.folders import ModelFolder, describe
+from tasks.models.folders import ModelFolder, Precision, describe
 from tasks.models.resolve import resolve
 
 Kind = Literal["encoder", "cross-encoder"]
-EXPORTER_VERSION = "1"
+EXPORTER_VERSION = "2"
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,7 @@ class Exported:
 
     name: str
     fingerprint: str  # ModelFolder.fingerprint
+    precision: Precision
     kind: Kind
     weights_sha256: str  # hex
     pooling: str  # mean or cls; of no meaning for a cross-encoder
@@ -40,16 +41,16 @@ class Exported:
     inputs: tuple[str, ...]  # names of the graph's int64[batch, tokens] inputs
 
 
-def ensure_onnx(name: str, kind: Kind, settings: Settings) -> tuple[Path, Exported]:
+def ensure_onnx(name: str, kind: Kind, precision: Precision, settings: Settings) -> tuple[Path, Exported]:
     """The folder of model `name` as ONNX, exported now if it is not in the cache yet.
 
     Raises ModelNotFound, ModelMismatch.
     """
     model = describe(resolve(name, settings))
     check_exportable(model, kind)
-    folder = settings.cache / "models" / f"{model.fingerprint}-{kind}-{EXPORTER_VERSION}"
+    folder = settings.cache / "models" / f"{model.fingerprint(precision)}-{kind}-{EXPORTER_VERSION}"
     if not (folder / "meta.json").is_file():
-        _export_in_subprocess(model, kind, folder)
+        _export_in_subprocess(model, kind, precision, folder)
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     return folder, Exported(**{**meta, "inputs": tuple(meta["inputs"])})
 
@@ -81,12 +82,12 @@ def _has_one_logit(config: dict[str, Any]) -> bool:
     return len(config.get("id2label") or "no") == 1 and "SequenceClassification" in architectures[0]
 
 
-def _export_in_subprocess(model: ModelFolder, kind: Kind, folder: Path) -> None:
+def _export_in_subprocess(model: ModelFolder, kind: Kind, precision: Precision, folder: Path) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".export-") as aside:
         staged = Path(aside, "model")
         done = subprocess.run(
-            [sys.executable, "-m", "tasks.models.torch_export", str(model.path), kind, str(staged)],
+            [sys.executable, "-m", "tasks.models.torch_export", str(model.path), kind, precision, str(staged)],
             env={**os.environ, "HF_HUB_OFFLINE": "1", "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
             capture_output=True,
             text=True,

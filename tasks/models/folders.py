@@ -11,7 +11,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tokenizers import Tokenizer
 
@@ -21,6 +21,8 @@ from tasks.store.files import sha256
 
 # of the published model: huggingface.co/sentence-transformers/all-MiniLM-L6-v2
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+Precision = Literal["fp32", "int8"]
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,12 @@ class ModelFolder:
         config = self._json("config_sentence_transformers.json")
         return str((config.get("prompts") or {}).get(config.get("default_prompt_name")) or "")
 
-    @property
-    def fingerprint(self) -> str:
+    def fingerprint(self, precision: Precision) -> str:
         """Names the vector space, for all backends and as a folder's name, by weights, pooling, cut and precision.
 
         Pooling and cut are part of it because either changes vectors and leaves the weights' digest as it was.
         """
-        return f"{self.name}-{self.weights_sha256()[:8]}-{self.pooling}{self.max_tokens}-fp32"
+        return f"{self.name}-{self.weights_sha256()[:8]}-{self.pooling}{self.max_tokens}-{precision}"
 
     def tokenizer(self) -> Tokenizer:
         """The model's tokenizer, set neither to pad nor to cut: all-MiniLM-L6-v2's own file cuts at 128 tokens."""

@@ -1,7 +1,8 @@
-"""Write a BERT-like model as ONNX: `python -m tasks.models.torch_export FOLDER KIND TARGET`.
+"""Write a BERT-like model as ONNX: `python -m tasks.models.torch_export FOLDER KIND PRECISION TARGET`.
 
 Kinds: `encoder` gives unit-norm embedding float32[batch, dim], pooling and normalisation inside the graph;
 `cross-encoder` gives logit float32[batch]. The legacy exporter with eager attention makes the faster graph on CPU.
+int8 quantizes the weights of matrix products per output channel, and their inputs at run time.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ from pathlib import Path
 
 import torch
 import transformers
+from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from schemas.errors import HeadraceError
 from tasks.models.export import Exported, Kind
-from tasks.models.folders import describe
+from tasks.models.folders import Precision, describe
 
 
 class Embedding(torch.nn.Module):
@@ -53,7 +55,7 @@ class Logit(torch.nn.Module):
         return logits.squeeze(-1)
 
 
-def export(path: Path, kind: Kind, target: Path) -> None:
+def export(path: Path, kind: Kind, precision: Precision, target: Path) -> None:
     """Write model.onnx, config.json, tokenizer.json and, last, meta.json into the new folder `target`."""
     model = describe(path)
     auto = transformers.AutoModelForSequenceClassification if kind == "cross-encoder" else transformers.AutoModel
@@ -75,11 +77,14 @@ def export(path: Path, kind: Kind, target: Path) -> None:
         output_names=[output],
         dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in names}, output: {0: "batch"}},
     )
+    if precision == "int8":
+        _quantize(target / "model.onnx")
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(path / name, target)
     meta = Exported(
         name=model.name,
-        fingerprint=model.fingerprint,
+        fingerprint=model.fingerprint(precision),
+        precision=precision,
         kind=kind,
         weights_sha256=model.weights_sha256(),
         pooling=model.pooling,
@@ -90,9 +95,28 @@ def export(path: Path, kind: Kind, target: Path) -> None:
     (target / "meta.json").write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
 
 
+def _quantize(model: Path) -> None:
+    exact = model.rename(model.with_suffix(".fp32.onnx"))
+    # products of two activations stay exact: there is no weight whose scale could be known before
+    quantize_dynamic(
+        exact,
+        model,
+        op_types_to_quantize=["MatMul"],
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        extra_options={"MatMulConstBOnly": True},
+    )
+    exact.unlink()
+
+
 if __name__ == "__main__":
-    folder, what, into = sys.argv[1:]
+    folder, what, how, into = sys.argv[1:]
     try:
-        export(Path(folder), "cross-encoder" if what == "cross-encoder" else "encoder", Path(into))
+        export(
+            Path(folder),
+            "cross-encoder" if what == "cross-encoder" else "encoder",
+            "int8" if how == "int8" else "fp32",
+            Path(into),
+        )
     except HeadraceError as error:
         sys.exit(str(error))

@@ -36,7 +36,7 @@ def test_two_exports_at_once_leave_one_whole_model(
 ) -> None:
     settings = make_settings(cache=tmp_path / "cache")
     with ThreadPoolExecutor(2) as pool:
-        first, second = pool.map(lambda _: ensure_onnx(str(tiny_encoder), "encoder", settings), range(2))
+        first, second = pool.map(lambda _: ensure_onnx(str(tiny_encoder), "encoder", "int8", settings), range(2))
     assert first == second
     assert [path.name for path in (tmp_path / "cache" / "models").iterdir()] == [first[0].name]
     assert {path.name for path in first[0].iterdir()} == {"model.onnx", "config.json", "tokenizer.json", "meta.json"}
@@ -45,7 +45,7 @@ def test_two_exports_at_once_leave_one_whole_model(
 def test_failed_export_says_why_and_leaves_nothing(make_settings: MakeSettings, folder: Path, tmp_path: Path) -> None:
     (folder / "model.safetensors").write_bytes(b"not weights")
     with pytest.raises(ModelMismatch, match=r"cannot be exported to ONNX as encoder: .*[Hh]eader"):
-        ensure_onnx(str(folder), "encoder", make_settings(cache=tmp_path / "cache"))
+        ensure_onnx(str(folder), "encoder", "int8", make_settings(cache=tmp_path / "cache"))
     assert list((tmp_path / "cache" / "models").iterdir()) == []
 
 

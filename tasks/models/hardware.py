@@ -1,0 +1,37 @@
+"""What this machine can compute with, found without importing torch."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import importlib.util
+import platform
+import sys
+from pathlib import Path
+
+# 8-bit dot products: x86 VNNI and AMX, Arm's dot product and matrix multiplication extensions
+_INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
+
+
+@functools.cache
+def has_int8() -> bool:
+    """Whether the processor multiplies 8-bit integers faster than floats; False where that cannot be known."""
+    if sys.platform == "linux":
+        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+        lines = (line.split() for line in cpuinfo.splitlines() if line.lower().startswith(("flags", "features")))
+        return not _INT8_FLAGS.isdisjoint(next(lines, []))
+    return sys.platform == "darwin" and platform.machine() == "arm64"
+
+
+@functools.cache
+def has_cuda() -> bool:
+    """Whether there is a CUDA device, asked of its driver, and torch is built for it; torch takes seconds to import."""
+    torch = importlib.util.find_spec("torch")
+    if torch is None or not list(Path(torch.origin or "").parent.glob("lib/*torch_cuda.*")):
+        return False
+    try:
+        driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
+    except OSError:
+        return False
+    count = ctypes.c_int(0)
+    return driver.cuInit(0) == 0 and driver.cuDeviceGetCount(ctypes.byref(count)) == 0 and count.value > 0
