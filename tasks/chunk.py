@@ -27,7 +27,7 @@ from schemas.settings import Settings
 from tasks.models import load_tokenizer
 from tasks.timing import timed
 
-CHUNKER_VERSION = "1"
+CHUNKER_VERSION = "2"
 SEPARATOR = "\n\n"
 
 # Strength of the boundary before a unit. Headings: HEADING - depth, so that a chapter is cut before a section; what
@@ -221,13 +221,11 @@ def _split(units: Sequence[Unit], max_tokens: int, min_tokens: int) -> Iterator[
         if totals[high] - totals[low] <= max_tokens or high - low == 1:
             yield units[low:high]
             continue
-        cut = _best_cut(units, totals, low, high, max_tokens, min_tokens)
+        cut = _best_cut(units, totals, low, high, min_tokens)
         open_ranges += [(cut, high), (low, cut)]
 
 
-def _best_cut(
-    units: Sequence[Unit], totals: Sequence[int], low: int, high: int, max_tokens: int, min_tokens: int
-) -> int:
+def _best_cut(units: Sequence[Unit], totals: Sequence[int], low: int, high: int, min_tokens: int) -> int:
     """Index of the unit to cut before, in (low, high)."""
     # the distance of a cut to the ends of its range is local too, so a minimum does not make far cuts move
     first = bisect.bisect_left(totals, totals[low] + min_tokens, low + 1, high)
@@ -235,9 +233,6 @@ def _best_cut(
     candidates = range(first, last) or range(low + 1, high)
     strength = max(units[i].strength for i in candidates)
     strongest_cuts = [i for i in candidates if units[i].strength == strength]
-    if totals[high] - totals[low] <= 2 * max_tokens:  # two chunks will do: make them even
-        middle = (totals[low] + totals[high]) / 2
-        return min(strongest_cuts, key=lambda i: abs(totals[i] - middle))
     return min(strongest_cuts, key=lambda i: (units[i].priority, i))
 
 
