@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
 from pathlib import Path
+from typing import NamedTuple
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -56,6 +57,16 @@ class Unit:
     page: int | None
     heading: bool  # is itself a heading
     priority: int  # decides between equal strengths
+
+
+class Span(NamedTuple):
+    """A block of the text, or a piece of one that is too long."""
+
+    start: int
+    end: int
+    tokens: int
+    strength: int
+    element: Element
 
 
 def document_text(elements: Sequence[Element]) -> str:
@@ -148,21 +159,19 @@ def chunker_fingerprint(settings: Settings) -> str:
 
 
 def _units(elements: Sequence[Element], text: str, count_tokens: TokenCounter, max_tokens: int) -> Iterator[Unit]:
-    spans: list[tuple[int, int, int, Element]] = []  # start, end, strength, element
+    spans: list[Span] = []
     offset = 0
     counts = count_tokens([element.text for element in elements])
     for element, tokens in zip(elements, counts, strict=True):
-        block = _span(offset, offset + len(element.text), element)
-        if _weight(tokens, len(element.text)) <= max_tokens:
-            spans.append(block)
-        else:
-            spans += _pieces(block, text, count_tokens, max_tokens)
-        offset += len(element.text) + len(SEPARATOR)
+        strength = BLOCK if element.depth is None else max(HEADING - element.depth, BLOCK + 1)
+        end = offset + len(element.text)
+        block = Span(offset, end, _weight(tokens, end - offset), strength, element)
+        spans += [block] if block.tokens <= max_tokens else _pieces(block, text, count_tokens, max_tokens)
+        offset = end + len(SEPARATOR)
 
     path: list[tuple[int, str]] = []
     after_heading = False
-    counts = count_tokens([text[start:end] for start, end, _, _ in spans])
-    for (start, end, strength, element), tokens in zip(spans, counts, strict=True):
+    for start, end, tokens, strength, element in spans:
         if element.depth is not None and strength != PIECE:
             path = [(depth, name) for depth, name in path if depth < element.depth]
             path.append((element.depth, " ".join(element.text.split())))
@@ -171,41 +180,34 @@ def _units(elements: Sequence[Element], text: str, count_tokens: TokenCounter, m
         after_heading = is_heading
         headings = tuple(name for _, name in path)
         priority = int.from_bytes(hashlib.blake2b(text[start:end].encode(), digest_size=8).digest())
-        weight = _weight(tokens, end - start)
-        yield Unit(start, end, weight, before, headings, element.page, is_heading, priority)
-
-
-def _span(start: int, end: int, element: Element) -> tuple[int, int, int, Element]:
-    strength = BLOCK if element.depth is None else max(HEADING - element.depth, BLOCK + 1)
-    return start, end, strength, element
+        yield Unit(start, end, tokens, before, headings, element.page, is_heading, priority)
 
 
 def _weight(tokens: int, chars: int) -> int:
     return max(tokens, -(-chars // MAX_CHARS_PER_TOKEN))
 
 
-def _pieces(
-    block: tuple[int, int, int, Element], text: str, count_tokens: TokenCounter, max_tokens: int
-) -> list[tuple[int, int, int, Element]]:
+def _pieces(block: Span, text: str, count_tokens: TokenCounter, max_tokens: int) -> list[Span]:
     """Cut a block that is too long: at lines or sentences, then at words, then anywhere."""
-    start, end, strength, element = block
-    spans = [(start, end)]
-    first = _LINE if element.category in {"Table", "CodeSnippet"} or "\n" in element.text else _SENTENCE
-    for separator in (first, _SENTENCE, _WORD, None):
-        counts = count_tokens([text[a:b] for a, b in spans])
-        too_long = [_weight(tokens, b - a) > max_tokens for (a, b), tokens in zip(spans, counts, strict=True)]
-        if not any(too_long):
-            break
-        spans = [
-            piece
-            for span, cut in zip(spans, too_long, strict=True)
-            for piece in (_cut(text, span, separator, max_tokens) if cut else [span])
-        ]
-    return [(a, b, strength if a == start else PIECE, element) for a, b in spans]
+    pieces = [block]
+    lines = block.element.category in {"Table", "CodeSnippet"} or "\n" in block.element.text
+    for separator in (_LINE if lines else _SENTENCE, _SENTENCE, _WORD, None):
+        cut: list[Span] = []
+        for piece in pieces:
+            if piece.tokens <= max_tokens:
+                cut.append(piece)
+                continue
+            spans = _cut(text, piece.start, piece.end, separator, max_tokens)
+            counts = count_tokens([text[start:end] for start, end in spans])
+            cut += [
+                Span(start, end, _weight(tokens, end - start), PIECE, block.element)
+                for (start, end), tokens in zip(spans, counts, strict=True)
+            ]
+        pieces = cut
+    return [pieces[0]._replace(strength=block.strength), *pieces[1:]]
 
 
-def _cut(text: str, span: tuple[int, int], separator: re.Pattern[str] | None, max_tokens: int) -> list[tuple[int, int]]:
-    start, end = span
+def _cut(text: str, start: int, end: int, separator: re.Pattern[str] | None, max_tokens: int) -> list[tuple[int, int]]:
     if separator is None:  # one endless word
         return [(a, min(a + max_tokens, end)) for a in range(start, end, max_tokens)]
     edges = [start, *(edge for m in separator.finditer(text, start, end) for edge in m.span()), end]
