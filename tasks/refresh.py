@@ -2,7 +2,7 @@
 
 The one implementation behind `headrace ingest` and the Prefect flow; they differ in `submit`, which runs a stage on a
 batch and gives a future. Batches stream: while one is embedded the next ones are parsed and chunked, and no more than a
-few are under way at once. A generation is published every `publish_chunks` chunks, and at the end.
+few are under way at once. A generation is published every `publish_chunks` chunks or `publish_seconds`, and at the end.
 """
 
 from __future__ import annotations
@@ -123,14 +123,16 @@ class _Run:
         self.summary = RefreshSummary(store=str(settings.store), generation=base.number, **counts)
 
     def publish_all(self) -> None:
-        """Embed everything and publish it, a generation every `publish_chunks` chunks."""
+        """Embed everything and publish it, a generation every `publish_chunks` chunks or `publish_seconds`."""
         group: list[BatchRef] = []
+        published = time.monotonic()
         for batch in self._embedded():
             group.append(batch)
             self._count(batch)
-            if sum(b.chunks for b in group) >= self.settings.publish_chunks:
+            overdue = time.monotonic() - published >= self.settings.publish_seconds
+            if overdue or sum(b.chunks for b in group) >= self.settings.publish_chunks:
                 self._publish(group)
-                group = []
+                group, published = [], time.monotonic()
         if group or self.obsolete:
             self._publish(group)
 
