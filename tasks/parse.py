@@ -22,12 +22,14 @@ from tasks.chunk import chunker_fingerprint
 from tasks.parsing.pool import Outcome, open_parsers
 from tasks.timing import timed
 
-PARSER_VERSION = "1"
+# our own number, raised when the same file gives other elements, and the version of the library below; read from the
+# installed metadata, since importing unstructured takes seconds
+PARSER_VERSION = f"2-unstructured{importlib.metadata.version('unstructured')}"
 
 
 def parser_fingerprint(settings: Settings) -> str:
     """Names what decides the elements of a file; when it changes, quarantined files are tried again."""
-    return f"parse{PARSER_VERSION}-unstructured{importlib.metadata.version('unstructured')}-{settings.languages}"
+    return f"parse{PARSER_VERSION}-{settings.languages}"
 
 
 def document_id(state: FileState, *, failed: bool = False) -> str:

@@ -2,122 +2,155 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
-import resource
-import signal
 import stat
-import sys
 import threading
 from collections.abc import Sequence
-from concurrent.futures import Future
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
 from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import NamedTuple
 
 from pebble import ProcessExpired, ProcessPool
 
 from schemas.errors import ParseFailed
 from schemas.records import ParsedDocument
 from schemas.settings import Settings
+from tasks.parsing.worker import parse_in_worker, start_worker
 
 # parsers leak: a worker is replaced after so many files
 FILES_A_WORKER = 500
-PR_SET_PDEATHSIG = 1
 
 Outcome = ParsedDocument | ParseFailed
 
 
+class _Scheduled(NamedTuple):
+    """A file under way, and the pool that it was given to."""
+
+    pool: ProcessPool
+    future: Future[ParsedDocument]
+
+
 class ParserPool:
-    """Parses files in `settings.parse_workers` processes, started at the first file. Safe across threads."""
+    """Parses files in `settings.parse_workers` processes, started at the first file. Safe across threads.
+
+    with ParserPool(settings) as pool:
+        outcomes = pool.parse_many(paths)
+    """
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
+        self._lock = threading.Lock()
+        self._closed = False
         self._unresolved: set[Future[ParsedDocument]] = set()
-        self._pool = ProcessPool(
-            max_workers=settings.parse_workers,
-            max_tasks=FILES_A_WORKER,
-            initializer=_start_worker,
-            initargs=(settings.parse_memory_mb,),
-            context=get_context("spawn"),
-        )
+        self._pool: ProcessPool | None = None
+        self._scratch = TemporaryDirectory(prefix="headrace-parsing-", ignore_cleanup_errors=True)
+        # Workers die with the thread that spawned them (PR_SET_PDEATHSIG follows threads, not processes), and callers'
+        # threads come and go: a thread of our own spawns them.
+        self._spawner = ThreadPoolExecutor(1, thread_name_prefix="parser-spawner")
+
+    def __enter__(self) -> ParserPool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def parse_many(self, paths: Sequence[Path]) -> list[Outcome]:
         """What each of `paths` gave, in order. A worker that dies or hangs costs one file.
 
-        Raises CancelledError where the pool is closed meanwhile: a file is not to blame for that.
+        Raises CancelledError where the pool is closed meanwhile: a file is not to blame for that. Raises
+        BrokenProcessPool where workers do not even start.
         """
-        scheduled = [self._schedule(path) for path in paths]
-        return [file if isinstance(file, ParseFailed) else self._outcome(file) for file in scheduled]
+        scheduled = [_refused(path, self._settings) or self._schedule(path) for path in paths]
+        return [
+            file if isinstance(file, ParseFailed) else self._outcome(path, file)
+            for path, file in zip(paths, scheduled, strict=True)
+        ]
 
     def close(self) -> None:
         """Stop the workers at once."""
+        with self._lock:
+            self._closed = True
+            pool, self._pool = self._pool, None
         # a stopped pool leaves the futures of running files unresolved, and whoever waits for them waiting
         for future in tuple(self._unresolved):
             future.cancel()
-        self._pool.stop()
-        self._pool.join(timeout=5)
+        if pool is not None:
+            pool.stop()
+            pool.join(timeout=5)
+        self._spawner.shutdown(wait=False)
+        self._scratch.cleanup()
 
-    def _schedule(self, path: Path) -> Future[ParsedDocument] | ParseFailed:
-        try:
-            status = path.stat()
-        except FileNotFoundError:
-            return ParseFailed("vanished", "the file was deleted after it was listed")
-        except OSError as error:
-            return ParseFailed("unreadable", f"{type(error).__name__}: {error.strerror}")
-        if not stat.S_ISREG(status.st_mode):
-            return ParseFailed("unreadable", "it is not a regular file")
-        if status.st_size > self._settings.max_file_mb * 1_000_000:
-            return ParseFailed(
-                "too-large",
-                f"{status.st_size / 1e6:,.0f} MB; the setting max_file_mb allows {self._settings.max_file_mb}",
+    def _schedule(self, path: Path) -> _Scheduled:
+        with self._lock:
+            pool = self._live_pool()
+            future: Future[ParsedDocument] = pool.schedule(
+                parse_in_worker, args=(path, self._settings.languages), timeout=self._settings.parse_timeout_s
             )
-        future: Future[ParsedDocument] = self._pool.schedule(
-            _parse_in_worker, args=(path, self._settings.languages), timeout=self._settings.parse_timeout_s
-        )
-        self._unresolved.add(future)
+            self._unresolved.add(future)
         future.add_done_callback(self._unresolved.discard)
-        return future
+        return _Scheduled(pool, future)
 
-    def _outcome(self, future: Future[ParsedDocument]) -> Outcome:
+    def _live_pool(self) -> ProcessPool:
+        """The pool, started; another one where a worker that died between files has broken it, as pebble has it."""
+        if self._closed:
+            raise CancelledError("the parser pool is closed")
+        if self._pool is not None and not self._pool.active:
+            self._pool.stop()
+            self._pool.join()
+            self._pool = None
+        if self._pool is None:
+            self._pool = ProcessPool(
+                max_workers=self._settings.parse_workers,
+                max_tasks=FILES_A_WORKER,
+                initializer=start_worker,
+                initargs=(self._settings.parse_memory_mb, os.getpid(), self._scratch.name),
+                context=get_context("spawn"),
+            )
+            # asking a new pool whether it is active starts it
+            self._spawner.submit(getattr, self._pool, "active").result()
+        return self._pool
+
+    def _outcome(self, path: Path, file: _Scheduled) -> Outcome:
         try:
-            return future.result()
+            try:
+                return _result(file)
+            except BrokenProcessPool:  # no fault of this file: nobody was parsing it
+                return _result(self._schedule(path))
         except ParseFailed as error:
             return error
+        except ProcessExpired as error:
+            return ParseFailed("crashed", f"the parser's process died with exit code {error.exitcode}")
         except TimeoutError:
             return ParseFailed("timeout", f"parsing took more than {self._settings.parse_timeout_s:g} s")
         except MemoryError:
             return ParseFailed("memory", f"parsing needs more than {self._settings.parse_memory_mb} MiB")
-        except ProcessExpired as error:
-            return ParseFailed("crashed", f"the parser's process died with exit code {error.exitcode}")
 
 
-def _parse_in_worker(path: Path, languages: str) -> ParsedDocument:
-    from tasks.parsing.document import parse_file
+def _result(file: _Scheduled) -> ParsedDocument:
+    """What the worker gave. A pool that breaks forgets the files that it had not handed out: look, don't only wait."""
+    while not wait([file.future], timeout=1.0).done:
+        if not file.pool.active and not wait([file.future], timeout=1.0).done:
+            raise BrokenProcessPool("the pool broke before the file was handed out")
+    return file.future.result()
 
-    return parse_file(path, languages)
 
-
-def _start_worker(memory_mb: int) -> None:
-    """Make a fresh worker safe: it leaves interrupts to its parent, ends with it, stays offline and in its memory."""
-    from tasks.parsing import offline
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # parsers and the programs that they start (pandoc) chatter; what matters comes back as an exception
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 1)
-    os.dup2(nowhere, 2)
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
-    offline.silence()
-    offline.forbid_network()
-    offline.use_blank_spacy_model()
-    if sys.platform != "linux":
-        return  # no /proc, and RLIMIT_AS is not enforced everywhere
-    # on top of what imports have mapped already
-    mapped = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
-    limit = mapped + memory_mb * 1024 * 1024
-    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+def _refused(path: Path, settings: Settings) -> ParseFailed | None:
+    """Why `path` is not even opened, if so."""
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ParseFailed("vanished", "the file was deleted after it was listed")
+    except OSError as error:
+        return ParseFailed("unreadable", f"{type(error).__name__}: {error.strerror}")
+    if not stat.S_ISREG(status.st_mode):
+        return ParseFailed("unreadable", "it is not a regular file")
+    size = status.st_size / 1024**2
+    if size > settings.max_file_mb:
+        return ParseFailed("too-large", f"{size:,.1f} MiB; the setting max_file_mb allows {settings.max_file_mb}")
+    return None
 
 
 _pools: dict[Settings, ParserPool] = {}
