@@ -172,6 +172,7 @@ for command in (
     upkeep.gc,
     upkeep.verify,
     upkeep.rebuild,
+    upkeep.migrate,
     doctor,
 ):
     app.command()(command)

@@ -62,6 +62,10 @@ class ProgressBars:
     ) -> None:
         self._progress.stop()
 
+    def pause(self) -> None:
+        """Make way for a question."""
+        self._progress.stop()
+
     def say(self, text: str) -> None:
         """Tell what is going on before there is anything to count."""
         self._console.print(f"[dim]{text} …[/dim]")

@@ -1,4 +1,4 @@
-"""Commands for the store itself: compact, export, sql, generations, rollback, gc, verify, rebuild."""
+"""Commands for the store itself: compact, export, sql, generations, rollback, gc, verify, rebuild, migrate."""
 
 from __future__ import annotations
 
@@ -189,5 +189,47 @@ def rebuild(store: StoreOption = None, set_: SetOption = None) -> None:
         )
     out.print(
         f"generation {rebuilt.number}: {rebuilt.documents:,} documents, {rebuilt.chunks:,} chunks rebuilt",
+        highlight=False,
+    )
+
+
+def migrate(
+    model: Annotated[str, typer.Option("--model", help="The new embedder: a folder or a hub name.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Switch without asking.")] = False,
+    store: StoreOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Change a store's embedding model, or its precision, without parsing anything again.
+
+    Queries are answered from the old vectors until the new ones are complete and you agree to switch; the old
+    generation stays for `headrace rollback`. What is interrupted goes on where it stopped.
+
+    Example: headrace migrate --model BAAI/bge-small-en-v1.5 --store ./index
+    """
+    from tasks.migrate import Agreement
+    from tasks.migrate import migrate as migrate_store
+    from tasks.models import decided
+    from tasks.store.generation import read
+
+    settings = decided(settings_of(store, set_, {"embedder": model}), None)
+    before = read(settings.store)
+    with ProgressBars(err) as bars:
+
+        def agree(agreement: Agreement) -> bool:
+            bars.pause()
+            out.print(
+                f"{agreement.queries} passages as queries: old and new vectors share {agreement.shared:.0%} of the ten "
+                f"nearest, the nearest itself for {agreement.same_first:.0%}",
+                highlight=False,
+            )
+            return yes or typer.confirm("Switch to the new vectors?", err=True)
+
+        after = migrate_store(settings, bars.report, agree)
+    if after.number == before.number:
+        out.print(f"generation {after.number} stays, with vectors of {after.embedder}", highlight=False)
+        return
+    out.print(
+        f"generation {after.number}: {after.chunks:,} chunks, vectors of {after.embedder}\n"
+        f'set embedder = "{model}" in headrace.toml, or HEADRACE_EMBEDDER, for ingest and query',
         highlight=False,
     )

@@ -17,7 +17,6 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
-from pathlib import Path
 from typing import NamedTuple
 
 import pyarrow as pa
@@ -25,7 +24,7 @@ import pyarrow.parquet as pq
 
 from schemas.records import CHUNKS, DOCUMENTS, BatchRef, Chunk, Element
 from schemas.settings import Settings
-from tasks.models import load_tokenizer
+from tasks.models import load_tokenizer, tokenizer_fingerprint
 from tasks.timing import timed
 
 CHUNKER_VERSION = "2"
@@ -154,8 +153,9 @@ def chunk_row(doc_id: str, title: str, chunk: Chunk) -> dict[str, object]:
 
 
 def chunker_fingerprint(settings: Settings) -> str:
-    """Names what decides the chunks of a parsed document."""
-    return f"chunk{CHUNKER_VERSION}-{settings.chunk_tokens}-{settings.chunk_min_tokens}-{Path(settings.embedder).name}"
+    """Names what decides the chunks of a parsed document; models that share a tokenizer share it."""
+    tokenizer = tokenizer_fingerprint(settings)
+    return f"chunk{CHUNKER_VERSION}-{settings.chunk_tokens}-{settings.chunk_min_tokens}-{tokenizer}"
 
 
 def _units(elements: Sequence[Element], text: str, count_tokens: TokenCounter, max_tokens: int) -> Iterator[Unit]:

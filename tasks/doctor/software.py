@@ -15,7 +15,6 @@ from packaging.specifiers import SpecifierSet
 
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
-from tasks.parsing.document import NEEDS_LIBREOFFICE
 from tasks.store.connection import connect
 
 
@@ -89,11 +88,11 @@ def converters(_: Settings) -> Finding:
     try:
         found, missing = [f"pandoc {pypandoc.get_pandoc_version()}"], []
     except OSError:
-        found, missing = [], ["pandoc for .epub, .org, .rst, .rtf and .odt"]
+        found, missing = [], ["pandoc for .org, .rtf and .odt"]
     if shutil.which("soffice"):
         found.append("soffice")
     else:
-        missing.append(f"soffice (LibreOffice) for {' and '.join(sorted(NEEDS_LIBREOFFICE))}")
+        missing.append("soffice (LibreOffice) for .doc and .ppt")
     detail = ", ".join([*found, *(f"no {what}" for what in missing)])
     return Finding("ok", detail, "without it on the PATH such files go to quarantine" if missing else "")
 

@@ -15,6 +15,7 @@ from schemas.settings import Settings
 from tasks.models.folders import describe
 from tasks.models.hardware import has_cuda, has_int8
 from tasks.models.resolve import resolve
+from tasks.store.files import sha256
 
 # From 1.29 on ONNX Runtime reports to its maker unless this is set before it is loaded; its API call comes too late. It
 # is for the processes that this one starts, too: whatever somebody set, Headrace opens no connection of its own accord.
@@ -79,6 +80,16 @@ def load_tokenizer(settings: Settings) -> Tokenizer:
 @functools.lru_cache(maxsize=2)
 def _tokenizer(settings: Settings) -> Tokenizer:
     return describe(resolve(settings.embedder, settings)).tokenizer()
+
+
+def tokenizer_fingerprint(settings: Settings) -> str:
+    """Names the embedder's tokenizer: the first 32 bits of its file's SHA-256, hex. Raises ModelNotFound."""
+    return _tokenizer_fingerprint(_only(settings))
+
+
+@functools.lru_cache(maxsize=2)
+def _tokenizer_fingerprint(settings: Settings) -> str:
+    return sha256(resolve(settings.embedder, settings) / "tokenizer.json")[:8]
 
 
 def _only(settings: Settings, *names: str) -> Settings:

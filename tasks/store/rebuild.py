@@ -8,6 +8,8 @@ its Parquet, Parquet or a ledger part by the segment.
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,40 +42,61 @@ def rebuild(
     Raises StoreNotFound, StoreBusy, StoreNotWritable, and CorruptStore, changing nothing, where both copies of
     something are damaged.
     """
-    base = generations.read(store)
-    with writing(store, base), locked(store, "compact.lock", f"another process is compacting {store}; wait for it"):
-        base = generations.read(store)
-        target = replace(base, analyzer=analyzer)
-        whole = {segment.name: _whole(store, segment) for segment in base.segments}
-        ledger = _restored_ledger(store, base, whole)
-        built: list[tuple[Path, Segment]] = []
-        buried: list[str] = []  # by newer segments, so: newest first
-        for done, segment in enumerate(reversed(base.segments), start=1):
-            parquet = _restored_parquet(store, segment, whole[segment.name])
-            aside = new_segment(store, base.number + 1, "compacting")
-            tombstones = pq.read_table(parquet["tombstones"])["doc_id"].to_pylist() if "tombstones" in parquet else []
-            rebuilt = build_segment(
-                aside,
-                target,
-                documents=[parquet["documents"]],
-                chunks=[parquet["chunks"]],
-                ledger=ledger.parts(),
-                tombstones=tombstones,
-                skip=buried,
-                hnsw_min_rows=hnsw_min_rows,
-                memory_mb=memory_mb,
-            )
-            built.insert(0, (aside, rebuilt))
-            buried += tombstones
-            report(done, len(base.segments))
-        with committing(store):  # until then a garbage collection would sweep what no manifest names
-            for aside, segment in built:
-                publish_segment(store, aside, segment)
-            segments = tuple(segment for _, segment in built)
-            published = Generation(base.number + 1, base.embedder, base.dim, analyzer, segments, event="rebuild")
-            generations.write(store, published)
+    with alone(store) as base:
+        ledger = _restored_ledger(store, base)
+        target = replace(base, analyzer=analyzer, event="rebuild")
+        rebuilt = remake(store, target, ledger, hnsw_min_rows=hnsw_min_rows, memory_mb=memory_mb, report=report)
         ledger.close()
-        return published
+        return rebuilt
+
+
+@contextmanager
+def alone(store: Path) -> Iterator[Generation]:
+    """Keep ingests and compactions out; give the newest generation. Raises StoreNotFound, StoreBusy."""
+    with (
+        writing(store, generations.read(store)),
+        locked(store, "compact.lock", f"another process is compacting {store}; wait for it"),
+    ):
+        yield generations.read(store)
+
+
+def remake(
+    store: Path, target: Generation, ledger: Ledger, *, hnsw_min_rows: int, memory_mb: int, report: Report
+) -> Generation:
+    """Publish `target`, the newest generation with another analyzer or other vectors, its segments made from Parquet.
+
+    The caller is `alone` with the store. Raises CorruptStore, changing nothing, where both copies of a segment are
+    damaged or the ledger lacks a vector.
+    """
+    built: list[tuple[Path, Segment]] = []
+    buried: list[str] = []  # by newer segments, so: newest first
+    for done, segment in enumerate(reversed(target.segments), start=1):
+        parquet = _restored_parquet(store, segment)
+        aside = new_segment(store, target.number + 1, "compacting")
+        tombstones = pq.read_table(parquet["tombstones"])["doc_id"].to_pylist() if "tombstones" in parquet else []
+        remade = build_segment(
+            aside,
+            target,
+            documents=[parquet["documents"]],
+            chunks=[parquet["chunks"]],
+            ledger=ledger.parts(),
+            tombstones=tombstones,
+            skip=buried,
+            hnsw_min_rows=hnsw_min_rows,
+            memory_mb=memory_mb,
+        )
+        built.insert(0, (aside, remade))
+        buried += tombstones
+        report(done, len(target.segments))
+    with committing(store):  # until then a garbage collection would sweep what no manifest names
+        for aside, segment in built:
+            publish_segment(store, aside, segment)
+        segments = tuple(segment for _, segment in built)
+        published = Generation(
+            target.number + 1, target.embedder, target.dim, target.analyzer, segments, event=target.event
+        )
+        generations.write(store, published)
+    return published
 
 
 def _whole(store: Path, segment: Segment) -> set[str]:
@@ -85,8 +108,9 @@ def _whole(store: Path, segment: Segment) -> set[str]:
     }
 
 
-def _restored_parquet(store: Path, segment: Segment, whole: set[str]) -> dict[str, Path]:
+def _restored_parquet(store: Path, segment: Segment) -> dict[str, Path]:
     """Paths of a segment's Parquet by table; what is damaged is written again from DuckDB, into the building folder."""
+    whole = _whole(store, segment)
     tables = [suffix.removesuffix(".parquet") for suffix in segment.digests if suffix != "duckdb"]
     paths = {table: segment.path(store, f"{table}.parquet") for table in tables}
     for table in tables:
@@ -109,7 +133,7 @@ def _restored_parquet(store: Path, segment: Segment, whole: set[str]) -> dict[st
 _COLUMNS = {"documents": DOCUMENTS.names, "chunks": CHUNKS.names, "tombstones": ["doc_id"]}
 
 
-def _restored_ledger(store: Path, base: Generation, whole: dict[str, set[str]]) -> Ledger:
+def _restored_ledger(store: Path, base: Generation) -> Ledger:
     """The ledger without damaged parts, completed from the segments that are whole."""
     ledger = Ledger(store, base.embedder)
     damaged = damaged_parts(ledger.folder)
@@ -117,7 +141,7 @@ def _restored_ledger(store: Path, base: Generation, whole: dict[str, set[str]]) 
         logger.warning("damaged part of the ledger removed path=%s", part)
         part.unlink()
     for segment in base.segments:
-        if "duckdb" in whole[segment.name]:
+        if "duckdb" in _whole(store, segment):
             with connect(vectors=False) as con:
                 attach(con, segment.path(store), "s")
                 parts = [str(part) for part in ledger.parts()]

@@ -49,7 +49,7 @@ def writing(store: Path, identity: Generation) -> Iterator[Generation]:
         if base.embedder != identity.embedder:
             raise ModelMismatch(
                 f"{store} holds vectors of {base.embedder}, the settings ask for {identity.embedder}; "
-                "ingest into another store, or set the store's own embedder"
+                "set the store's own embedder, or change its vectors with: headrace migrate --model …"
             )
         with committing(store):
             sweep(store)
