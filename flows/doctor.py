@@ -25,6 +25,8 @@ from schemas.errors import ApiUnreachable, HeadraceError
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
 from tasks.doctor.isolation import Isolated, run_isolated
+from tasks.models import decided
+from tasks.store.generation import read
 
 # Modules below tasks.doctor and their checks. Imported one by one: a package that is missing costs its own checks.
 CHECKS = {
@@ -73,6 +75,10 @@ def doctor(
 
 def diagnose(settings: Settings) -> Iterator[tuple[str, Finding]]:
     """Every check's name and finding. An error that says what to do is a finding too."""
+    try:
+        settings = decided(settings, read(settings.store).embedder)
+    except HeadraceError:  # there is no store, or its check says what is wrong with it
+        settings = decided(settings, None)
     for module, names in CHECKS.items():
         for name in names:
             try:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
+from tasks.models.hardware import cpu_flags
 
 # Instructions that decide how fast a model runs, in Linux's words; the first is what ONNX Runtime's fp32 lives on.
 FEATURES = {
@@ -25,7 +26,7 @@ LEAST = 100_000_000
 
 def cpu(_: Settings) -> Finding:
     """Instruction sets that the models' speed depends on."""
-    return instructions(platform.machine(), _flags())
+    return instructions(platform.machine(), cpu_flags())
 
 
 def instructions(architecture: str, flags: set[str]) -> Finding:
@@ -85,18 +86,6 @@ def disk(settings: Settings) -> Finding:
         return Finding("ok", detail)
     advice = " and ".join(f"{wanted / 1e9:,.1f} GB for the {name}" for name, wanted in short.items())
     return Finding("failed" if min(free.values()) < LEAST else "warning", detail, f"make room: {advice}")
-
-
-def _flags() -> set[str]:
-    """The first processor's features as Linux lists them; empty elsewhere."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return set()
-    # x86 says flags, ARM Features
-    return next(
-        (set(line.partition(":")[2].split()) for line in lines if line.startswith(("flags", "Features"))), set()
-    )
 
 
 def _existing(path: Path) -> Path:

@@ -11,9 +11,9 @@ import numpy as np
 from schemas.errors import ModelMismatch, ModelNotFound
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
-from tasks.models import load_encoder
+from tasks.models import load_encoder, precision
 from tasks.models.cross_encoder import CrossEncoder
-from tasks.models.export import EXPORTER_VERSION, Kind, check_exportable
+from tasks.models.export import check_exportable, onnx_folder
 from tasks.models.folders import ModelFolder, describe
 from tasks.models.resolve import bundled_folder, resolve
 from tasks.rerank import DEFAULT_CROSS_ENCODER
@@ -29,17 +29,20 @@ def embedder(settings: Settings) -> Finding:
     about = _whence(model)
     if settings.embed_backend == "onnx":
         check_exportable(model, "encoder")
-        if not _exported(model, "encoder", settings):
+        if not onnx_folder(model, "encoder", precision(settings), settings).is_dir():
             return Finding("ok", f"{about}\nnot exported to ONNX yet", "the first ingest does it, some 10 s")
     started = time.perf_counter()
-    norm = float(np.linalg.norm(load_encoder(settings).encode([SENTENCE])))
+    encoder = load_encoder(settings)
+    norm = float(np.linalg.norm(encoder.encode([SENTENCE])))
     if abs(norm - 1) > 1e-3:
         raise ModelMismatch(
-            f"{model.fingerprint} gives a vector of length {norm:.3f}, not 1; delete {settings.cache / 'models'} to "
+            f"{model.name} gives a vector of length {norm:.3f}, not 1; delete {settings.cache / 'models'} to "
             "export it again"
         )
     took = time.perf_counter() - started
-    return Finding("ok", f"{about}\nby {settings.embed_backend} as {model.fingerprint}, {took:.1f} s to load and embed")
+    return Finding(
+        "ok", f"{about}\nby {settings.embed_backend} as {encoder.fingerprint}, {took:.1f} s to load and embed"
+    )
 
 
 def reranker(settings: Settings) -> Finding:
@@ -57,11 +60,11 @@ def reranker(settings: Settings) -> Finding:
         return _to_be_fetched(name)
     about = _whence(model)
     check_exportable(model, "cross-encoder")
-    if not _exported(model, "cross-encoder", settings):
+    if not onnx_folder(model, "cross-encoder", "fp32", settings).is_dir():
         return Finding("ok", f"{about}\nnot exported to ONNX yet", "the first query does it, some 10 s")
     started = time.perf_counter()
     CrossEncoder(name, settings).score("what is a headrace?", [SENTENCE])
-    return Finding("ok", f"{about}\nas {model.fingerprint}, {time.perf_counter() - started:.1f} s to load and score")
+    return Finding("ok", f"{about}\nas {model.name}, {time.perf_counter() - started:.1f} s to load and score")
 
 
 def found(name: str, settings: Settings) -> ModelFolder | None:
@@ -79,10 +82,6 @@ def found(name: str, settings: Settings) -> ModelFolder | None:
 
 def _to_be_fetched(name: str) -> Finding:
     return Finding("warning", f"{name} is not on this machine", "allow_download is on: its first use fetches it")
-
-
-def _exported(model: ModelFolder, kind: Kind, settings: Settings) -> bool:
-    return (settings.cache / "models" / f"{model.fingerprint}-{kind}-{EXPORTER_VERSION}" / "meta.json").is_file()
 
 
 def _whence(model: ModelFolder) -> str:

@@ -10,6 +10,7 @@ from schemas.errors import ModelMismatch
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
 from tasks.doctor.models import found
+from tasks.models import precision
 from tasks.status import Quarantined, store_status
 from tasks.store import generation as generations
 from tasks.store.generation import Analyzer
@@ -25,10 +26,10 @@ def store(settings: Settings) -> Finding:
         return Finding("ok", f"none at {folder} yet", f"build it: headrace ingest FOLDER --store {folder}")
     status = store_status(folder)
     model = found(settings.embedder, settings)
-    if model is not None and status.embedder != model.fingerprint:
+    if model is not None and status.embedder != (wanted := model.fingerprint(precision(settings))):
         raise ModelMismatch(
-            f"{folder} holds vectors of {status.embedder}, the settings ask for {model.fingerprint}; "
-            "set the store's own embedder, or ingest into another store"
+            f"{folder} holds vectors of {status.embedder}, the settings ask for {wanted}; "
+            "set the store's own embedder, or change its vectors with: headrace migrate --model …"
         )
     writing = held(folder / "lock")
     activity = "an ingest is writing" if writing else "nobody writes"

@@ -12,7 +12,7 @@ from tokenizers import Tokenizer
 
 from schemas.errors import ModelMismatch
 from schemas.settings import Settings
-from tasks.models.folders import describe
+from tasks.models.folders import Precision, describe
 from tasks.models.hardware import has_cuda, has_int8
 from tasks.models.resolve import resolve
 from tasks.store.files import sha256
@@ -40,15 +40,20 @@ def decided(settings: Settings, space: str | None) -> Settings:
 
     As the vectors of `space`, a store's fingerprint, were made; for a new store as this machine is fastest.
     """
-    backend, precision = settings.embed_backend, settings.embed_precision
+    backend, digits = settings.embed_backend, settings.embed_precision
     cuda = backend == "auto" and has_cuda()
-    if precision == "auto" and space is not None:
-        precision = "int8" if space.endswith("-int8") else "fp32"
-    elif precision == "auto":
-        precision = "int8" if backend != "sentence-transformers" and not cuda and has_int8() else "fp32"
+    if digits == "auto" and space is not None:
+        digits = "int8" if space.endswith("-int8") else "fp32"
+    elif digits == "auto":
+        digits = "int8" if backend != "sentence-transformers" and not cuda and has_int8() else "fp32"
     if backend == "auto":
-        backend = "sentence-transformers" if cuda and precision == "fp32" else "onnx"
-    return settings.model_copy(update={"embed_backend": backend, "embed_precision": precision})
+        backend = "sentence-transformers" if cuda and digits == "fp32" else "onnx"
+    return settings.model_copy(update={"embed_backend": backend, "embed_precision": digits})
+
+
+def precision(settings: Settings) -> Precision:
+    """That of the embedder, once it is `decided`."""
+    return "int8" if settings.embed_precision == "int8" else "fp32"
 
 
 def load_encoder(settings: Settings, space: str | None = None) -> Encoder:
@@ -64,8 +69,8 @@ def _encoder(settings: Settings) -> Encoder:
     if settings.embed_backend == "onnx":
         from tasks.models.onnx_encoder import OnnxEncoder
 
-        return OnnxEncoder(settings)
-    if settings.embed_precision == "int8":
+        return OnnxEncoder(settings, precision(settings))
+    if precision(settings) == "int8":
         raise ModelMismatch("sentence-transformers does not compute in int8; use --set embed_backend=onnx, or fp32")
     from tasks.models.torch_encoder import TorchEncoder
 

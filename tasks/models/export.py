@@ -48,11 +48,16 @@ def ensure_onnx(name: str, kind: Kind, precision: Precision, settings: Settings)
     """
     model = describe(resolve(name, settings))
     check_exportable(model, kind)
-    folder = settings.cache / "models" / f"{model.fingerprint(precision)}-{kind}-{EXPORTER_VERSION}"
+    folder = onnx_folder(model, kind, precision, settings)
     if not (folder / "meta.json").is_file():
         _export_in_subprocess(model, kind, precision, folder)
     meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
     return folder, Exported(**{**meta, "inputs": tuple(meta["inputs"])})
+
+
+def onnx_folder(model: ModelFolder, kind: Kind, precision: Precision, settings: Settings) -> Path:
+    """Where the exported model lies, or will."""
+    return settings.cache / "models" / f"{model.fingerprint(precision)}-{kind}-{EXPORTER_VERSION}"
 
 
 def check_exportable(model: ModelFolder, kind: Kind) -> None:

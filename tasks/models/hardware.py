@@ -16,11 +16,20 @@ _INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 @functools.cache
 def has_int8() -> bool:
     """Whether the processor multiplies 8-bit integers faster than floats; False where that cannot be known."""
-    if sys.platform == "linux":
-        cpuinfo = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
-        lines = (line.split() for line in cpuinfo.splitlines() if line.lower().startswith(("flags", "features")))
-        return not _INT8_FLAGS.isdisjoint(next(lines, []))
-    return sys.platform == "darwin" and platform.machine() == "arm64"
+    apple = sys.platform == "darwin" and platform.machine() == "arm64"
+    return apple or not _INT8_FLAGS.isdisjoint(cpu_flags())
+
+
+def cpu_flags() -> set[str]:
+    """The first processor's features as Linux lists them; empty elsewhere."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return set()
+    # x86 says flags, ARM Features
+    return next(
+        (set(line.partition(":")[2].split()) for line in lines if line.startswith(("flags", "Features"))), set()
+    )
 
 
 @functools.cache

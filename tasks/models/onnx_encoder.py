@@ -15,8 +15,7 @@ from tasks.models.folders import Precision, load_tokenizer_file
 class OnnxEncoder:
     """An Encoder over an exported graph; pooling and normalisation are inside. Raises ModelNotFound, ModelMismatch."""
 
-    def __init__(self, settings: Settings) -> None:
-        precision: Precision = "int8" if settings.embed_precision == "int8" else "fp32"
+    def __init__(self, settings: Settings, precision: Precision) -> None:
         folder, meta = ensure_onnx(settings.embedder, "encoder", precision, settings)
         self.name = meta.name
         self.sha256 = meta.weights_sha256

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import platform
 import shutil
@@ -28,11 +29,16 @@ MakeSettings = Callable[..., Settings]
 @pytest.fixture(scope="module")
 def ingested(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Path:
     """A store of one document; copy before changing."""
-    folder = tmp_path_factory.mktemp("doctor")
-    local_refresh(
-        [str(next(CORPUS.glob("rotate*.md")))], Settings(store=folder / "store", cache=model_cache), lambda *_: None
-    )
-    return folder / "store"
+    store = tmp_path_factory.mktemp("doctor") / "store"
+    settings = Settings(store=store, cache=model_cache, embed_precision="fp32")
+    local_refresh([str(next(CORPUS.glob("rotate*.md")))], settings, lambda *_: None)
+    return store
+
+
+@pytest.fixture
+def make_settings(make_settings: MakeSettings) -> MakeSettings:
+    """Settings as the command gives them to the checks: nothing left to `auto`."""
+    return functools.partial(make_settings, embed_backend="onnx", embed_precision="fp32")
 
 
 @pytest.fixture
@@ -137,7 +143,7 @@ def test_damaged_export_is_found(
     make_settings: MakeSettings, model_cache: Path, tmp_path: Path, settings: Settings
 ) -> None:
     cache = Path(shutil.copytree(model_cache, tmp_path / "cache"))
-    (graph,) = cache.glob("models/all-MiniLM-L6-v2-*-encoder-*/model.onnx")
+    (graph,) = cache.glob("models/all-MiniLM-L6-v2-*-fp32-encoder-*/model.onnx")
     graph.write_bytes(graph.read_bytes()[:1000])
     with pytest.raises(ModelMismatch, match="export it again"):
         models.embedder(make_settings(cache=cache))
