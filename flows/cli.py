@@ -33,6 +33,7 @@ from flows.printing import ProgressBars, print_hits, print_status, print_summary
 from schemas.errors import HeadraceError
 from schemas.records import Filter
 from schemas.settings import Settings
+from tasks.sources import source_name
 
 app = typer.Typer(
     help="Keep a corpus of documents searchable: a local index, queried by BM25, vectors and a reranker.",
@@ -46,8 +47,22 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
 @app.command()
 def ingest(
-    sources: Annotated[list[str], typer.Argument(help="Folders, files or quoted globs.", metavar="SOURCE...")],
+    sources: Annotated[
+        list[str],
+        typer.Argument(
+            help="Folders, files, quoted globs; URLs (s3://, gs://, az://, sftp://, https://, a sitemap); "
+            "@FILE for those that it lists, one a line.",
+            metavar="SOURCE...",
+        ),
+    ],
     store: StoreOption = None,
+    include: Annotated[
+        list[str] | None,
+        typer.Option("--include", metavar="GLOB", help="Only files like this, as in .gitignore: '*.md'. Repeatable."),
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", metavar="GLOB", help="No files like this. Repeatable.")
+    ] = None,
     set_: SetOption = None,
     allow_deletes: Annotated[
         bool, typer.Option("--allow-deletes", help="Delete however many documents are gone from the source.")
@@ -67,7 +82,10 @@ def ingest(
 
     Example: headrace ingest ~/docs --store ./index
     """
-    settings = settings_of(store, set_, {"max_delete_share": 1.0} if allow_deletes else {})
+    flags = {"include": tuple(include or ()), "exclude": tuple(exclude or ())}
+    settings = settings_of(
+        store, set_, {k: v for k, v in flags.items() if v} | ({"max_delete_share": 1.0} if allow_deletes else {})
+    )
     _ingest(sources, settings, track=track, as_json=as_json)
 
 
@@ -108,7 +126,7 @@ def query(
 
     settings = settings_of(store, set_, {"reranker": reranker} if reranker else {})
     wanted = Filter(
-        sources=tuple(str(Path(name).absolute()) for name in source or ()),
+        sources=tuple(map(source_name, source or ())),
         paths=tuple(path or ()),
         file_types=tuple(file_type or ()),
         modified_after=after,

@@ -14,6 +14,7 @@
     │   └── ParseFailed          one document cannot be parsed; it goes to quarantine
     └── TransientError           trying again may help
         ├── StoreBusy            another process is writing to the store
+        ├── SourceUnreachable    a remote source cannot be listed
         └── ApiUnreachable       the configured Prefect API does not answer
 
 Each message says what happened, to what, and what to do.
@@ -80,6 +81,10 @@ class ParseFailed(TerminalError):
 
     def __reduce__(self) -> tuple[type[ParseFailed], tuple[str, str]]:
         return type(self), (self.kind, self.detail)
+
+
+class SourceUnreachable(TransientError):
+    """A remote source cannot be listed."""
 
 
 class StoreBusy(TransientError):

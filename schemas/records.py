@@ -12,16 +12,21 @@ from pathlib import Path
 import pyarrow as pa
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FileState:
     """One file as a scan found it."""
 
-    uri: str  # file:///absolute/path
-    path: str  # absolute local path
+    uri: str  # file:///absolute/path, or a remote file's URL
+    path: str  # absolute local path, or the URL
     source: str  # the source that it was found under, as the user gave it (absolute)
-    size: int  # bytes
-    mtime_ns: int  # nanoseconds since the epoch
-    content_hash: str  # SHA-256 of the bytes, hex
+    size: int  # bytes; -1 where a remote source does not say
+    mtime_ns: int  # nanoseconds since the epoch; 0 where a remote source does not say
+    content_hash: str  # SHA-256, hex, of the bytes, or of a remote file's version token
+
+    @property
+    def is_local(self) -> bool:
+        """Whether `path` can be opened as it is."""
+        return self.uri.startswith("file:")
 
 
 @dataclass(frozen=True)

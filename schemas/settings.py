@@ -51,6 +51,13 @@ class Settings(BaseSettings):
     )
     allow_download: bool = Field(False, description="Fetch a named model from the hub when it is not on this machine.")
 
+    include: tuple[str, ...] = Field(
+        (),
+        description="Only files that match one of these patterns, written as in .gitignore; all where there are none.",
+    )
+    exclude: tuple[str, ...] = Field((), description="No files that match one of these patterns.")
+    gitignore: bool = Field(True, description="Leave out what .gitignore files in a source name.")
+
     parse_workers: int = Field(1, ge=1, description="Processes that parse documents.")
     parse_timeout_s: float = Field(60.0, gt=0, description="Seconds that one document may take to parse.")
     parse_memory_mb: int = Field(2048, ge=512, description="Memory that one parsing process may take, MiB.")

@@ -6,6 +6,7 @@ In: (live document, file) pairs. Out: a staged batch, as parsing and chunking wo
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import pyarrow as pa
@@ -27,7 +28,7 @@ def carry_over(pairs: Sequence[tuple[KnownDocument, FileState]], reader: Reader,
     documents, chunks = [], []
     for twin, state in pairs:
         doc_id = document_id(state)
-        documents.append({**document_of[twin.doc_id], **vars(state), "doc_id": doc_id})
+        documents.append({**document_of[twin.doc_id], **asdict(state), "doc_id": doc_id})
         chunks += [{**row, "doc_id": doc_id, "chunk_id": f"{doc_id}/{row['ordinal']}"} for row in rows_of[twin.doc_id]]
     folder.mkdir(parents=True, exist_ok=True)
     batch = BatchRef(folder, "carried", documents=len(documents), chunks=len(chunks))

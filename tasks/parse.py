@@ -10,7 +10,10 @@ import hashlib
 import importlib.metadata
 import json
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -27,6 +30,10 @@ from tasks.timing import timed
 PARSER_VERSION = f"2-unstructured{importlib.metadata.version('unstructured')}"
 
 
+# Files of a batch that are downloaded at once.
+DOWNLOADS = 8
+
+
 def parser_fingerprint(settings: Settings) -> str:
     """Names what decides the elements of a file; when it changes, quarantined files are tried again."""
     return f"parse{PARSER_VERSION}-{settings.languages}"
@@ -41,7 +48,10 @@ def document_id(state: FileState, *, failed: bool = False) -> str:
 @timed("parse")
 def parse_batch(files: Sequence[FileState], folder: Path, name: str, settings: Settings) -> BatchRef:
     """Parse `files` and write the documents and elements of batch `name` into `folder`."""
-    outcomes = open_parsers(settings).parse_many([Path(state.path) for state in files])
+    with TemporaryDirectory(prefix="headrace-download-") as folder_of_copies:
+        copies = _local_copies(files, Path(folder_of_copies), settings)
+        parsed = iter(open_parsers(settings).parse_many([copy for copy in copies if isinstance(copy, Path)]))
+        outcomes = [next(parsed) if isinstance(copy, Path) else copy for copy in copies]
     documents = [_document_row(state, outcome, settings) for state, outcome in zip(files, outcomes, strict=True)]
     elements = [
         {"doc_id": document["doc_id"], **vars(element)}
@@ -57,10 +67,30 @@ def parse_batch(files: Sequence[FileState], folder: Path, name: str, settings: S
     return batch
 
 
+def _local_copies(files: Sequence[FileState], folder: Path, settings: Settings) -> list[Path | ParseFailed]:
+    """Where each file can be opened; remote ones are downloaded into `folder`."""
+
+    def copy(numbered: tuple[int, FileState]) -> Path | ParseFailed:
+        n, state = numbered
+        if state.is_local:
+            return Path(state.path)
+        from tasks.sources.remote import download
+
+        own = folder / str(n)
+        own.mkdir()
+        try:
+            return download(state.uri, own, settings.max_file_mb * 1024**2)
+        except ParseFailed as error:
+            return error
+
+    with ThreadPoolExecutor(DOWNLOADS) as threads:
+        return list(threads.map(copy, enumerate(files)))
+
+
 def _document_row(state: FileState, outcome: Outcome, settings: Settings) -> dict[str, object]:
     parser = parser_fingerprint(settings)
     common = {
-        **vars(state),
+        **asdict(state),
         "chunk_count": 0,
         "file_type": Path(state.path).suffix.lower().removeprefix("."),
     }
@@ -68,7 +98,8 @@ def _document_row(state: FileState, outcome: Outcome, settings: Settings) -> dic
         return common | {
             "doc_id": document_id(state, failed=True),
             "title": "",
-            "fingerprint": parser,
+            # what could not be reached is tried again by every run
+            "fingerprint": "" if outcome.kind == "unreachable" else parser,
             "metadata": "{}",
             "error_kind": outcome.kind,
             "error": outcome.detail,
@@ -76,6 +107,7 @@ def _document_row(state: FileState, outcome: Outcome, settings: Settings) -> dic
     return common | {
         "doc_id": document_id(state),
         "title": outcome.title,
+        "file_type": outcome.file_type,
         "fingerprint": f"{parser}+{chunker_fingerprint(settings)}",
         "metadata": json.dumps(outcome.metadata, ensure_ascii=False),
     }

@@ -30,7 +30,8 @@ from tasks.merge import merge_batches
 from tasks.models import decided, load_encoder
 from tasks.parse import parse_batch, parser_fingerprint
 from tasks.parsing.pool import close_parsers
-from tasks.scan import Plan, SeenFiles, known_documents, scan, source_files
+from tasks.scan import Plan, SeenFiles, known_documents, scan
+from tasks.sources import Source, open_sources
 from tasks.store.compaction import due
 from tasks.store.generation import Analyzer, Generation, exists, read
 from tasks.store.reader import Reader
@@ -59,12 +60,11 @@ Report = Callable[[str, int, int], None]  # stage, done, total; documents for sc
 def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: Report) -> RefreshSummary:
     """Refresh `settings.store` from `sources`.
 
-    Raises BadSource, DeleteGuard, StoreBusy, StoreFormat, ModelNotFound, ModelMismatch. Whatever it raises, what was
-    published stays, and staged batches and embeddings are taken up by the next run.
+    Raises BadSource, SourceUnreachable, DeleteGuard, StoreBusy, StoreFormat, ModelNotFound, ModelMismatch. Whatever it
+    raises, what was published stays, and staged batches and embeddings are taken up by the next run.
     """
     started = time.perf_counter()
-    for source in sources:
-        source_files(source)  # a misspelt source fails before a store is made for it
+    opened = open_sources(list(sources), settings)  # a misspelt source fails before a store is made for it
     settings = decided(settings, read(settings.store).embedder if exists(settings.store) else None)
     encoder = load_encoder(settings)
     analyzer = Analyzer(settings.tokenizer, settings.stemmer, settings.stopwords)
@@ -73,7 +73,7 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
         if base.analyzer != analyzer:
             logger.warning("store indexed by %s, settings ask for %s: run headrace rebuild", base.analyzer, analyzer)
         seen = SeenFiles(settings.store)
-        plan = _plan(sources, settings, base, seen)
+        plan = _plan(opened, settings, base, seen)
         report("scan", plan.files, plan.files)
         run = _Run(settings, submit, report, plan, base)
         run.summary.seconds["scan"] = time.perf_counter() - started
@@ -96,7 +96,7 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
     return run.summary
 
 
-def _plan(sources: Sequence[str], settings: Settings, base: Generation, seen: SeenFiles) -> Plan:
+def _plan(sources: Sequence[Source], settings: Settings, base: Generation, seen: SeenFiles) -> Plan:
     parser = parser_fingerprint(settings)
     with Reader(settings.store, base) as reader:
         known = known_documents(reader.documents()) if base.segments else []
@@ -107,6 +107,7 @@ def _plan(sources: Sequence[str], settings: Settings, base: Generation, seen: Se
         parser=parser,
         fingerprint=f"{parser}+{chunker_fingerprint(settings)}",
         max_delete_share=settings.max_delete_share,
+        max_bytes=settings.max_file_mb * 1024**2,
     )
 
 

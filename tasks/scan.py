@@ -1,17 +1,20 @@
 """Find what changed in a source since the last refresh.
 
-In: a source (folder, file or glob) and the live documents of the store. Out: a Plan.
-Size and mtime first: a file whose both are as last seen is not read. Else its SHA-256 decides, so that a touched file
-costs one read and no parse, and a rename or a copy is known by its content.
+In: sources and the live documents of the store. Out: a Plan.
+Size and mtime first: a local file whose both are as last seen is not read. Else its SHA-256 decides, so that a touched
+file costs one read and no parse, and a rename or a copy is known by its content. A remote file is compared by its
+version token and not read at all. What is below a folder that could not be listed is not taken for deleted.
 """
 
 from __future__ import annotations
 
+import hashlib
 import logging
-import os
+import sys
+import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -19,8 +22,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import BadSource, CorruptStore, DeleteGuard
+from schemas.errors import BadSource, CorruptStore, DeleteGuard, ParseFailed
 from schemas.records import FileState
+from tasks.sources.found import Found, Source
 from tasks.store.files import publish_file, sha256
 
 logger = logging.getLogger(__name__)
@@ -31,7 +35,7 @@ RACY_NS = 2_000_000_000
 SEEN = pa.schema([("uri", pa.string()), ("size", pa.int64()), ("mtime_ns", pa.int64()), ("content_hash", pa.string())])
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class KnownDocument:
     """A live document row of the store, as far as scanning needs it."""
 
@@ -81,16 +85,25 @@ class SeenFiles:
                 rows = []
             self._seen = {row["uri"]: (row["size"], row["mtime_ns"], row["content_hash"]) for row in rows}
 
-    def state(self, path: Path, source: str) -> FileState:
-        """The file's state, read only where size or mtime changed. Raises OSError."""
-        stat = path.stat()
-        uri = path.as_uri()
-        size, mtime_ns, content_hash = self._seen.get(uri, (-1, -1, ""))
-        if (size, mtime_ns) != (stat.st_size, stat.st_mtime_ns):
-            content_hash = sha256(path)
-            if time.time_ns() - stat.st_mtime_ns > RACY_NS:
-                self._seen[uri] = (stat.st_size, stat.st_mtime_ns, content_hash)
-        return FileState(uri, str(path), source, stat.st_size, stat.st_mtime_ns, content_hash)
+    def state(self, found: Found, source: str, max_bytes: int) -> FileState:
+        """The file's state, read only where size or mtime changed, and never where it is too large. Raises OSError."""
+        if found.version is not None:
+            content_hash = version_hash(found)
+        elif found.size > max_bytes:  # the parser refuses it unread
+            content_hash = f"too-large:{found.size}:{found.mtime_ns}"
+        elif found.uri.startswith("file:"):
+            content_hash = self._local_hash(found)
+        else:
+            content_hash = _downloaded_hash(found, max_bytes)
+        return FileState(found.uri, found.path, source, found.size, found.mtime_ns, content_hash)
+
+    def _local_hash(self, found: Found) -> str:
+        size, mtime_ns, content_hash = self._seen.get(found.uri, (-1, -1, ""))
+        if (size, mtime_ns) != (found.size, found.mtime_ns):
+            content_hash = sha256(Path(found.path))
+            if time.time_ns() - found.mtime_ns > RACY_NS:
+                self._seen[found.uri] = (found.size, found.mtime_ns, content_hash)
+        return content_hash
 
     def save(self) -> None:
         """Keep what was seen for the next run."""
@@ -101,40 +114,31 @@ class SeenFiles:
         publish_file(aside, self._path)
 
 
-def source_files(source: str) -> tuple[str, Iterator[Path]]:
-    """A source's absolute name and its files, hidden ones and links that leave it aside. Raises BadSource."""
-    path = Path(os.path.abspath(Path(source).expanduser()))  # noqa: PTH100 resolve() would follow links
-    if path.is_dir():
-        return str(path), _walk(path)
-    if path.is_file():
-        return str(path), iter([path])
-    if any(c in source for c in "*?["):
-        matches = sorted(Path(path.anchor).glob(str(path.relative_to(path.anchor))))
-        return str(path), (match for match in matches if match.is_file())
-    raise BadSource(f"no folder, file or glob matches {source}; check the path")
+def version_hash(found: Found) -> str:
+    """Stands for the SHA-256 of a remote file's bytes, hex; of one URI only: servers number versions as they like."""
+    return hashlib.sha256(f"{found.uri}\0{found.version}".encode()).hexdigest()
 
 
-def _walk(root: Path) -> Iterator[Path]:
-    real_root = root.resolve()
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            path = Path(folder, name)
-            if name.startswith(".") or not path.is_file():
-                continue
-            if path.is_symlink() and not path.resolve().is_relative_to(real_root):
-                continue
-            yield path
+def _downloaded_hash(found: Found, max_bytes: int) -> str:
+    """The SHA-256, hex, of a file of which its server tells neither version nor time."""
+    from tasks.sources.remote import download
+
+    with tempfile.TemporaryDirectory(prefix="headrace-scan-") as folder:
+        try:
+            return sha256(download(found.uri, Path(folder), max_bytes))
+        except ParseFailed as error:  # the parser finds the same and says so in the quarantine
+            return f"unreadable:{error.kind}"
 
 
 def scan(
-    sources: Iterable[str],
+    sources: Iterable[Source],
     known: Iterable[KnownDocument],
     seen: SeenFiles,
     *,
     parser: str,
     fingerprint: str,
     max_delete_share: float,
+    max_bytes: int,
 ) -> Plan:
     """Compare `sources` with the `known` live documents.
 
@@ -155,19 +159,25 @@ def scan(
     found: dict[str, FileState] = {}
     gone: dict[str, list[KnownDocument]] = {}
     for source in sources:
-        name, paths = source_files(source)
-        before = len(found)
-        for path in paths:
+        name, before = source.name, len(found)
+        for file in source.files():
             try:
-                state = seen.state(path, name)
+                state = seen.state(file, name, max_bytes)
             except FileNotFoundError:
                 continue  # deleted since it was listed
             except OSError as error:  # the parser finds the same and says so in the quarantine
-                state = FileState(path.as_uri(), str(path), name, 0, 0, f"unreadable:{type(error).__name__}")
+                state = FileState(file.uri, file.path, name, 0, 0, f"unreadable:{type(error).__name__}")
             found[state.uri] = state
-        missing = [d for rows in rows_of.values() for d in rows if _within(d, name) and d.uri not in found]
+        missing = [
+            d
+            for rows in rows_of.values()
+            for d in rows
+            if _within(d, name) and d.uri not in found and not any(_below(d, folder) for folder in source.unread)
+        ]
         if len(found) == before and not missing:
-            raise BadSource(f"{name} holds no files; check the path")
+            if source.unread:
+                raise BadSource(f"{name} cannot be listed; check the permissions")
+            raise BadSource(f"{name} holds no files that the settings include; check the path, include and exclude")
         gone |= {document.uri: rows_of[document.uri] for document in missing}
         _guard(name, missing, rows_of, max_delete_share)
 
@@ -181,7 +191,11 @@ def scan(
 
 
 def _within(document: KnownDocument, source: str) -> bool:
-    return document.source == source or Path(document.path).is_relative_to(source)
+    return document.source == source or _below(document, source)
+
+
+def _below(document: KnownDocument, folder: str) -> bool:
+    return document.path.startswith(folder.rstrip("/") + "/")
 
 
 def _guard(
@@ -236,6 +250,8 @@ def known_documents(table: pa.Table) -> list[KnownDocument]:
 
     def known(row: dict[str, Any]) -> KnownDocument:
         quarantined = row.pop("error_kind") is not None
-        return KnownDocument(**row, quarantined=quarantined)
+        shared = {name: sys.intern(row.pop(name)) for name in ("source", "fingerprint")}
+        return KnownDocument(**row, **shared, quarantined=quarantined)
 
-    return [known(row) for row in table.select(columns).to_pylist()]
+    batches = table.select(columns).to_batches(max_chunksize=4096)
+    return [known(row) for batch in batches for row in batch.to_pylist()]

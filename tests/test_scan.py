@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import subprocess
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from schemas.errors import BadSource, DeleteGuard
 from schemas.records import FileState
+from schemas.settings import Settings
 from tasks.scan import KnownDocument, Plan, SeenFiles, scan
+from tasks.sources import open_sources
 
 PARSER, FINGERPRINT = "p1", "p1+c1"
 
@@ -24,6 +29,29 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
+def scan_of(
+    source: str,
+    known: list[KnownDocument],
+    seen: SeenFiles,
+    *,
+    parser: str = PARSER,
+    fingerprint: str = FINGERPRINT,
+    share: float = 0.3,
+    max_bytes: int = 1_000_000,
+    **settings: Any,
+) -> Plan:
+    """What a scan of one source plans."""
+    return scan(
+        open_sources([source], Settings(**settings)),
+        known,
+        seen,
+        parser=parser,
+        fingerprint=fingerprint,
+        max_delete_share=share,
+        max_bytes=max_bytes,
+    )
+
+
 class Index:
     """Scans `folder` as a store that remembers what it was given would."""
 
@@ -32,10 +60,12 @@ class Index:
         store.mkdir()
         self.known: list[KnownDocument] = []
 
-    def scan(self, *, parser: str = PARSER, fingerprint: str = FINGERPRINT, share: float = 1.0) -> Plan:
+    def scan(
+        self, *, parser: str = PARSER, fingerprint: str = FINGERPRINT, share: float = 1.0, **settings: Any
+    ) -> Plan:
         seen = SeenFiles(self.store)
-        plan = scan(
-            [str(self.folder)], self.known, seen, parser=parser, fingerprint=fingerprint, max_delete_share=share
+        plan = scan_of(
+            str(self.folder), self.known, seen, parser=parser, fingerprint=fingerprint, share=share, **settings
         )
         seen.save()
         return plan
@@ -105,7 +135,7 @@ def test_rename_to_another_suffix_is_parsed_anew(index: Index, folder: Path) -> 
 
 def test_changed_chunker_reprocesses_indexed_files_only(index: Index, folder: Path) -> None:
     first, *rest = index.known
-    failed = KnownDocument(**{**vars(first), "quarantined": True, "fingerprint": PARSER})
+    failed = KnownDocument(**{**asdict(first), "quarantined": True, "fingerprint": PARSER})
     index.known = [failed, *rest]
     assert counts(index.scan(fingerprint="p1+c2")) == {"changed": 3, "still_quarantined": 1}
     assert counts(index.scan(parser="p2", fingerprint="p2+c1")) == {"changed": 4}
@@ -114,7 +144,7 @@ def test_changed_chunker_reprocesses_indexed_files_only(index: Index, folder: Pa
 def test_file_that_returns_to_its_good_version_leaves_quarantine(index: Index, folder: Path) -> None:
     good = index.known[0]
     failed = KnownDocument(
-        **{**vars(good), "doc_id": "q", "content_hash": "other", "quarantined": True, "fingerprint": PARSER}
+        **{**asdict(good), "doc_id": "q", "content_hash": "other", "quarantined": True, "fingerprint": PARSER}
     )
     index.known.append(failed)
     plan = index.scan()
@@ -125,9 +155,7 @@ def test_documents_of_other_sources_are_left_alone(index: Index, tmp_path: Path)
     other = tmp_path / "other"
     other.mkdir()
     (other / "x.md").write_text("x")
-    plan = scan(
-        [str(other)], index.known, SeenFiles(index.store), parser=PARSER, fingerprint=FINGERPRINT, max_delete_share=0.3
-    )
+    plan = scan_of(str(other), index.known, SeenFiles(index.store))
     assert counts(plan) == {"added": 1}
 
 
@@ -149,13 +177,13 @@ def test_emptied_folder_is_not_taken_for_a_mass_deletion(index: Index, folder: P
 @pytest.mark.parametrize("source", ["missing", "*.nothing"], ids=["missing-folder", "glob-without-match"])
 def test_missing_source_is_one_clear_error(tmp_path: Path, source: str) -> None:
     with pytest.raises(BadSource, match="check the path"):
-        scan([str(tmp_path / source)], [], SeenFiles(tmp_path), parser="p", fingerprint="f", max_delete_share=0.3)
+        scan_of(str(tmp_path / source), [], SeenFiles(tmp_path))
 
 
 def test_empty_folder_is_one_clear_error(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(BadSource, match="holds no files"):
-        scan([str(tmp_path / "empty")], [], SeenFiles(tmp_path), parser="p", fingerprint="f", max_delete_share=0.3)
+        scan_of(str(tmp_path / "empty"), [], SeenFiles(tmp_path))
 
 
 def test_hidden_files_and_links_that_leave_the_source_are_skipped(folder: Path, tmp_path: Path) -> None:
@@ -171,10 +199,100 @@ def test_hidden_files_and_links_that_leave_the_source_are_skipped(folder: Path, 
 def test_glob_and_single_file_are_sources(folder: Path, tmp_path: Path) -> None:
     (folder / "note.txt").write_text("n")
     for source, expected in ((str(folder / "*.md"), 4), (str(folder / "note.txt"), 1)):
-        plan = scan([source], [], SeenFiles(tmp_path), parser="p", fingerprint="f", max_delete_share=0.3)
+        plan = scan_of(source, [], SeenFiles(tmp_path))
         assert plan.added == expected
 
 
 def test_damaged_memory_of_seen_files_only_costs_reading(index: Index) -> None:
     (index.store / "seen.parquet").write_bytes(b"garbage")
     assert counts(index.scan()) == {"unchanged": 4}
+
+
+def names(plan: Plan) -> list[str]:
+    return sorted(Path(state.path).name for state in plan.to_parse)
+
+
+def test_gitignore_is_respected_as_git_does(folder: Path, tmp_path: Path) -> None:
+    (folder / ".gitignore").write_text("*.log\n/build/\nb.md\n!keep.log\n")
+    for name in ("x.log", "keep.log", "build/made.md", "sub/build/kept.md", "sub/b.md", "sub/c.log", "sub/d.tmp"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    (folder / "sub" / ".gitignore").write_text("!b.md\n*.tmp\n")
+    index = Index(folder, tmp_path / "store")
+    git = subprocess.run(
+        ["sh", "-c", "git init -q && git add . && git ls-files"], cwd=folder, capture_output=True, text=True, check=True
+    )
+    tracked = sorted(Path(line).name for line in git.stdout.split() if not Path(line).name.startswith("."))
+    assert names(index.scan()) == tracked == ["a.md", "b.md", "c.md", "d.md", "keep.log", "kept.md"]
+    assert len(names(index.scan(gitignore=False))) == 11
+
+
+def test_include_and_exclude_are_patterns_below_the_source(folder: Path, tmp_path: Path) -> None:
+    for name in ("guide/a.txt", "guide/old/z.md", "guide/y.md"):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    index = Index(folder, tmp_path / "store")
+    assert names(index.scan(include=("*.md",), exclude=("old/",))) == ["a.md", "b.md", "c.md", "d.md", "y.md"]
+    assert names(index.scan(include=("guide/**/*.md",))) == ["y.md", "z.md"]
+    with pytest.raises(BadSource, match="include and exclude"):
+        index.scan(include=("*.pdf",))
+
+
+def test_file_over_the_limit_is_never_read(folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (folder / "huge.md").open("wb") as f:
+        f.truncate(2_000_000)
+    read: list[str] = []
+    monkeypatch.setattr("tasks.scan.sha256", lambda path: read.append(path.name) or "x")
+    assert "huge.md" in names(Index(folder, tmp_path / "store").scan())
+    assert read == ["a.md", "b.md", "c.md", "d.md"]
+
+
+def test_folder_that_cannot_be_listed_is_not_taken_for_deleted(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (folder / "sub").mkdir()
+    (folder / "sub" / "x.md").write_text("x")
+    index = Index(folder, tmp_path / "store")
+    index.index(index.scan())
+    real = os.scandir
+
+    def refuse(path: str) -> Any:
+        if path.endswith("sub"):
+            raise PermissionError(13, "Permission denied", path)
+        return real(path)
+
+    monkeypatch.setattr("tasks.sources.local.os.scandir", refuse)
+    (folder / "a.md").unlink()
+    assert counts(index.scan()) == {"deleted": 1, "unchanged": 3}
+    monkeypatch.setattr("tasks.sources.local.os.scandir", lambda path: (_ for _ in ()).throw(PermissionError(path)))
+    with pytest.raises(BadSource, match="permissions"):
+        scan_of(str(folder), [], SeenFiles(tmp_path))
+
+
+def test_file_that_vanishes_during_the_scan_is_not_there(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from tasks.scan import sha256
+
+    def vanish(path: Path) -> str:
+        if path.name == "b.md":
+            path.unlink()
+        return sha256(path)
+
+    monkeypatch.setattr("tasks.scan.sha256", vanish)
+    assert names(Index(folder, tmp_path / "store").scan()) == ["a.md", "c.md", "d.md"]
+
+
+def test_deep_folders_and_loops_of_links_end(folder: Path, tmp_path: Path) -> None:
+    (folder / "one").symlink_to(folder / "two")
+    (folder / "two").symlink_to(folder / "one")
+    (folder / "self.md").symlink_to("self.md")
+    here = Path.cwd()
+    try:
+        os.chdir(folder)
+        for _ in range(1_200):  # too long for one path
+            os.mkdir("d")  # noqa: PTH102
+            os.chdir("d")
+    finally:
+        os.chdir(here)
+    assert names(Index(folder, tmp_path / "store").scan()) == ["a.md", "b.md", "c.md", "d.md"]

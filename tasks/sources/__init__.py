@@ -1,0 +1,61 @@
+"""Where documents come from: local folders, files and globs, fsspec filesystems, pages of the web.
+
+In: a source as the user names it. Out: what it holds, one Found a file; nothing of it is read yet, but for listings.
+
+    docs/  notes.md  'docs/**/*.md'         local; hidden files and what .gitignore names left out
+    s3://bucket/docs  memory://docs  …      any fsspec filesystem, folder, file or glob, with its extra installed
+    https://site/page                       a page
+    https://site/sitemap.xml                the pages of a sitemap, or of an index of sitemaps
+    @urls.txt                               the sources that a file lists, one a line
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from schemas.errors import BadSource
+from schemas.settings import Settings
+from tasks.sources.found import Source
+from tasks.sources.local import LocalSource
+
+__all__ = ["Source", "open_sources", "source_name"]
+
+
+def open_sources(names: list[str], settings: Settings) -> list[Source]:
+    """The sources that `names` name. Raises BadSource."""
+    sources: list[Source] = []
+    for name in names:
+        if name.startswith("@"):
+            sources += open_sources(_listed(Path(name[1:]).expanduser()), settings)
+        elif "://" not in name:
+            sources.append(LocalSource(name, settings))
+        else:  # fsspec takes a quarter of a second to import
+            from tasks.sources.remote import FilesystemSource, PageSource, SitemapSource
+
+            parts = urlsplit(name)
+            if parts.scheme == "file":
+                sources.append(LocalSource(parts.path, settings))
+            elif parts.scheme not in {"http", "https"}:
+                sources.append(FilesystemSource(name, settings))
+            elif parts.path.endswith(("sitemap.xml", "sitemap.xml.gz", "sitemap_index.xml")):
+                sources.append(SitemapSource(name, settings))
+            else:
+                sources.append(PageSource(name))
+    return sources
+
+
+def source_name(name: str) -> str:
+    """The name under which documents of a source are stored: an absolute path, or the URL."""
+    return name if "://" in name else LocalSource.absolute(name)
+
+
+def _listed(path: Path) -> list[str]:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadSource(f"{path} cannot be read as a list of sources: {error}") from error
+    names = [line for line in lines if line and not line.startswith("#")]
+    if not names or any(name.startswith("@") for name in names):
+        raise BadSource(f"{path} lists no sources; write one URL or path a line")
+    return names
