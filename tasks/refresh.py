@@ -24,7 +24,7 @@ from schemas.records import BatchRef, FileState, RefreshSummary
 from schemas.settings import Settings
 from tasks.carry import carry_over
 from tasks.chunk import chunk_batch, chunker_fingerprint
-from tasks.compact import collect_garbage, compact_store
+from tasks.compact import collect_garbage, compact_store, stop_compactions
 from tasks.embed import embed_batch, open_ledger
 from tasks.merge import merge_batches
 from tasks.models import decided, load_encoder
@@ -87,6 +87,7 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
                 run.tidy()
         except BaseException:  # Ctrl-C too: the stages under way end at their next step
             open_ledger(settings.store, base.embedder).stop()
+            stop_compactions()
             raise
         finally:
             close_parsers()
