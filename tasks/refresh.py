@@ -128,13 +128,19 @@ class _Run:
         """Embed everything and publish it, a generation every `publish_chunks` chunks or `publish_seconds`."""
         group: list[BatchRef] = []
         published = time.monotonic()
-        for batch in self._embedded():
-            group.append(batch)
-            self._count(batch)
-            overdue = time.monotonic() - published >= self.settings.publish_seconds
-            if overdue or sum(b.chunks for b in group) >= self.settings.publish_chunks:
-                self._publish(group)
-                group, published = [], time.monotonic()
+        try:
+            for batch in self._embedded():
+                group.append(batch)
+                self._count(batch)
+                overdue = time.monotonic() - published >= self.settings.publish_seconds
+                if overdue or sum(b.chunks for b in group) >= self.settings.publish_chunks:
+                    whole, group = group, []  # a publish that is interrupted ends by itself
+                    self._publish(whole)
+                    published = time.monotonic()
+        except KeyboardInterrupt:
+            if group:  # here and now: the stages' workers may be busy
+                merge_batches(group, self.generation, self.plan.replaced, self.obsolete, self.settings)
+            raise
         if group or self.obsolete:
             self._publish(group)
 

@@ -102,6 +102,31 @@ def test_edit_rename_copy_and_delete_equal_a_store_built_from_scratch(
     assert before.generation + 1 == summary.generation
 
 
+def test_reverts_shared_texts_and_a_new_chunker_cost_no_embedding(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    docs, settings = tmp_path / "docs", make_settings()
+    shutil.copytree(CORPUS, docs)
+    first = ingest(docs, settings)
+    page = docs / "embedded-vector-store.md"
+    original = page.read_text()
+    page.write_text(original + "\n## Licence\n\nThe library is free software.\n")
+    assert ingest(docs, settings).embedded >= 1
+    page.write_text(original)
+    assert ingest(docs, settings).embedded == 0
+
+    (docs / "same-words.markdown").write_text(original)  # another type, so it is parsed, not carried over
+    summary = ingest(docs, settings)
+    assert (summary.added, summary.embedded) == (1, 0)
+    assert summary.reused > 0
+
+    monkeypatch.setattr("tasks.chunk.CHUNKER_VERSION", "another")
+    monkeypatch.setattr("tasks.parse.PARSER_VERSION", "another")
+    summary = ingest(docs, settings)
+    assert (summary.changed, summary.embedded) == (DOCUMENTS + 1, 0)
+    assert summary.reused >= first.chunks
+
+
 def test_bad_file_is_quarantined_and_tried_again_only_when_it_changes(
     make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -209,7 +234,7 @@ def test_nothing_is_found_in_a_store_of_failures_only(make_settings: MakeSetting
     assert search("anything", settings).hits == ()
 
 
-def _ingest_process(docs: Path, settings: Settings) -> subprocess.Popen[bytes]:
+def _ingest_process(docs: Path, settings: Settings, publish_chunks: int) -> subprocess.Popen[bytes]:
     arguments = [
         "ingest",
         str(docs),
@@ -218,7 +243,7 @@ def _ingest_process(docs: Path, settings: Settings) -> subprocess.Popen[bytes]:
         "--set",
         "batch_documents=1",
         "--set",
-        "publish_chunks=12",
+        f"publish_chunks={publish_chunks}",
     ]
     return subprocess.Popen(
         [sys.executable, "-m", "flows", *arguments, "--set", f"cache={settings.cache}"],
@@ -235,7 +260,7 @@ def test_killed_refresh_leaves_a_store_that_opens_and_the_next_run_completes_it(
 ) -> None:
     docs, settings = tmp_path / "docs", make_settings(batch_documents=1, publish_chunks=12)
     shutil.copytree(CORPUS, docs)
-    process = _ingest_process(docs, settings)
+    process = _ingest_process(docs, settings, publish_chunks=12)
     deadline = time.monotonic() + 120
     while process.poll() is None and len(list(settings.store.glob("embeddings/*/*.parquet"))) <= progress:
         assert time.monotonic() < deadline
@@ -266,8 +291,8 @@ def test_ctrl_c_stops_soon_says_how_to_go_on_and_leaves_no_process(make_settings
     shutil.copytree(CORPUS, docs)
     for i in range(150):
         (docs / f"page{i}.md").write_text(f"# Page {i}\n\n" + f"Paragraph about number {i}. " * 150)
-    process = _ingest_process(docs, settings)
-    while not list(settings.store.glob("embeddings/*/*.parquet")):
+    process = _ingest_process(docs, settings, publish_chunks=10**6)
+    while len(list(settings.store.glob("embeddings/*/*.parquet"))) < 3:
         assert process.poll() is None
         time.sleep(0.01)
     children = psutil.Process(process.pid).children(recursive=True)
@@ -279,6 +304,7 @@ def test_ctrl_c_stops_soon_says_how_to_go_on_and_leaves_no_process(make_settings
     assert b"run the same command again" in stderr
     _, alive = psutil.wait_procs(children, timeout=5)
     assert not alive
+    assert DOCUMENTS + 150 > store_status(settings.store).documents >= 1  # what was whole is published
     assert ingest(docs, settings).chunks
     assert store_status(settings.store).documents == DOCUMENTS + 150
 
