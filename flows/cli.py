@@ -18,6 +18,7 @@ from rich.table import Table
 
 from flows import upkeep
 from flows.doctor import doctor
+from flows.evaluate import evaluate
 from flows.options import (
     JsonOption,
     SetOption,
@@ -191,6 +192,7 @@ for command in (
     upkeep.verify,
     upkeep.rebuild,
     upkeep.migrate,
+    evaluate,
     doctor,
 ):
     app.command()(command)

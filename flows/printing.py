@@ -32,6 +32,8 @@ UNITS = {
     "publish": "generations",
     "verify": "files",
     "rebuild": "segments",
+    "evaluate": "queries",
+    "baseline": "queries",
 }
 
 

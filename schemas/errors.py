@@ -3,6 +3,7 @@
     HeadraceError
     ├── TerminalError            the same call fails again until somebody changes something
     │   ├── BadSource            a source is missing, empty or of an unknown form
+    │   ├── BadJudgements        a file of queries or judgements cannot be read
     │   ├── DeleteGuard          a sweep would delete more of the corpus than allowed
     │   ├── ModelNotFound        no such model in a folder, the local cache or the hub
     │   ├── ModelMismatch        a model is not what its files, or the store, say it is
@@ -37,6 +38,10 @@ class TransientError(HeadraceError):
 
 class BadSource(TerminalError):
     """A source is missing, empty or of an unknown form."""
+
+
+class BadJudgements(TerminalError):
+    """A file of queries or judgements cannot be read."""
 
 
 class DeleteGuard(TerminalError):

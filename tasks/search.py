@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 from schemas.errors import ModelMismatch
 from schemas.records import Filter, Hit, SearchResult, StageScore
@@ -24,6 +25,18 @@ from tasks.store.vectors import cosines, nearest
 Scored = list[tuple[ChunkRef, float]]
 
 
+@dataclass(frozen=True)
+class Ranking:
+    """The candidates of one query as each stage ordered them."""
+
+    reader: Reader
+    stages: dict[str, Scored]  # bm25, vectors, fusion and rerank, each best first
+    reranker: str  # what gave the final order: a cross-encoder's name or `fusion`
+    fallback: str | None  # why a wanted reranker did not run
+    pool: int  # candidates that the reranker saw
+    timings_ms: dict[str, float]
+
+
 def search(
     query: str, settings: Settings, *, k: int = 10, wanted: Filter | None = None, generation: int | None = None
 ) -> SearchResult:
@@ -33,6 +46,30 @@ def search(
 
     Raises StoreNotFound, NoSuchGeneration, StoreFormat, CorruptStore, ModelMismatch, ModelNotFound.
     """
+    ranking = rank(query, settings, k=k, wanted=wanted, generation=generation)
+    best = ranking.stages["rerank"][:k]
+    with _timed(ranking.timings_ms, "read"):
+        rows = ranking.reader.lookup([ref for ref, _ in best])
+    stages = _stages(ranking.stages)
+    hits = tuple(
+        Hit(rank=place, score=score, stages=stages[ref], **rows[ref])
+        for place, (ref, score) in enumerate(best, start=1)
+    )
+    return SearchResult(
+        query=query,
+        hits=hits,
+        generation=ranking.reader.generation.number,
+        reranker=ranking.reranker,
+        fallback=ranking.fallback,
+        pool=ranking.pool,
+        timings_ms=ranking.timings_ms,
+    )
+
+
+def rank(
+    query: str, settings: Settings, *, k: int = 10, wanted: Filter | None = None, generation: int | None = None
+) -> Ranking:
+    """Every stage's order of the candidates; arguments and errors as for `search`."""
     timings: dict[str, float] = {}
     with _timed(timings, "open"):
         reader = newest(settings.store) if generation is None else Reader.open(settings.store, generation)
@@ -45,12 +82,11 @@ def search(
         lexical = pool.submit(bm25, reader, query, limit, weights=weights, matching=matching)
         vector = encoder.encode([query])[0]
         semantic = nearest(reader, vector, limit, matching=matching)
-        ranked = {"bm25": lexical.result(), "vectors": semantic}
+        stages = {"bm25": lexical.result(), "vectors": semantic}
     with _timed(timings, "fuse"):
-        rankings = [[ref for ref, _ in scored] for scored in ranked.values()]
-        ranked["fusion"] = reciprocal_rank_fusion(rankings, settings.rrf_k)
-        refs = [ref for ref, _ in ranked["fusion"][: max(settings.pool, k)]]
-        rows = reader.lookup(refs)
+        rankings = [[ref for ref, _ in scored] for scored in stages.values()]
+        stages["fusion"] = reciprocal_rank_fusion(rankings, settings.rrf_k)
+        refs = [ref for ref, _ in stages["fusion"][: max(settings.pool, k)]]
     with _timed(timings, "rerank"):
         reranker, fallback = load_reranker(settings)
         if reranker is None:
@@ -58,18 +94,12 @@ def search(
             near = cosines(reader, vector, refs)
             scores = fusion_scores([near[ref] for ref in refs], [known.get(ref, 0.0) for ref in refs])
         else:
-            texts = [passage(rows[ref]["title"], rows[ref]["headings"], rows[ref]["text"]) for ref in refs]
-            scores = reranker.score(query, texts)
-        ranked["rerank"] = sorted(zip(refs, scores.tolist(), strict=True), key=lambda item: -item[1])
-    stages = _stages(ranked)
-    hits = tuple(
-        Hit(rank=rank, score=score, stages=stages[ref], **rows[ref])
-        for rank, (ref, score) in enumerate(ranked["rerank"][:k], start=1)
-    )
-    return SearchResult(
-        query=query,
-        hits=hits,
-        generation=reader.generation.number,
+            texts = reader.fetch(refs, "title, headings, text")
+            scores = reranker.score(query, [passage(*texts[ref]) for ref in refs])
+        stages["rerank"] = sorted(zip(refs, scores.tolist(), strict=True), key=lambda item: -item[1])
+    return Ranking(
+        reader=reader,
+        stages=stages,
         reranker="fusion" if reranker is None else reranker.name,
         fallback=fallback,
         pool=len(refs),

@@ -42,6 +42,8 @@ def connect(
     )
     for name in ("fts", "vss") if vectors else ("fts",):
         con.execute(f"LOAD '{quoted(extension_path(name))}'")
+    # DuckDB draws it on standard output, where --json prints
+    con.execute("SET enable_progress_bar = false")
     # it turns an HNSW top-k into an index scan + semi join + sequential scan
     con.execute("SET disabled_optimizers = 'late_materialization'")
     # rows that a query names are fetched through the index on them, however many they are

@@ -1,0 +1,1 @@
+"""Measure how well a store answers: judged queries in, metrics with intervals out."""
