@@ -18,7 +18,7 @@ from rich.table import Table
 
 from flows import upkeep
 from flows.doctor import doctor
-from flows.evaluate import evaluate
+from flows.evaluate import evaluate, sweep
 from flows.options import (
     JsonOption,
     SetOption,
@@ -30,7 +30,7 @@ from flows.options import (
     sample_corpus,
     settings_of,
 )
-from flows.printing import ProgressBars, print_hits, print_status, print_summary
+from flows.printing import ProgressBars, print_hits, print_status, print_summary, print_whereabouts
 from schemas.errors import HeadraceError
 from schemas.records import Filter
 from schemas.settings import Settings
@@ -117,7 +117,12 @@ def query(
     ] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
-    explain: Annotated[bool, typer.Option("--explain", help="Show each hit's rank and score at every stage.")] = False,
+    explain: Annotated[
+        bool, typer.Option("--explain", help="Show each hit's rank and score at every stage, and its matched terms.")
+    ] = False,
+    why: Annotated[
+        str | None, typer.Option("--why", metavar="PATH", help="Say where this document is, or why it is not a hit.")
+    ] = None,
 ) -> None:
     """Search a store: BM25 and vectors, fused and reranked.
 
@@ -134,7 +139,13 @@ def query(
         modified_before=before,
         metadata=dict(pair("--meta", entry) for entry in meta or ()),
     )
-    result = search(text, settings, k=k, wanted=None if wanted == Filter() else wanted, generation=generation)
+    if why is not None:
+        from tasks.explain import why as explain_document
+
+        print_whereabouts(out, explain_document(why, text, settings, k=k, generation=generation))
+        return
+    narrowed = None if wanted == Filter() else wanted
+    result = search(text, settings, k=k, wanted=narrowed, generation=generation, explain=explain)
     if as_json:
         print_json(asdict(result))
     else:
@@ -193,6 +204,7 @@ for command in (
     upkeep.rebuild,
     upkeep.migrate,
     evaluate,
+    sweep,
     doctor,
 ):
     app.command()(command)

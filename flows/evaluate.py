@@ -1,4 +1,4 @@
-"""`headrace evaluate`: how good is the search, stage by stage, on judged queries?"""
+"""`headrace evaluate` and `headrace sweep`: how good is the search on judged queries, and how good could it be?"""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from flows.printing import ProgressBars
 from tasks.evaluate.judged import Judged, read_judged
 from tasks.evaluate.metrics import Difference, Score, compare, measure
 from tasks.evaluate.runs import STAGES, Runs, ask
+from tasks.evaluate.sweep import Sweep
 
 Scores = dict[str, dict[str, Score]]  # stage → metric → score
 
@@ -23,12 +24,15 @@ Scores = dict[str, dict[str, Score]]  # stage → metric → score
 SIGNIFICANT = 0.05
 HEADLINE = "nDCG@10"
 
+QueriesOption = Annotated[
+    Path, typer.Option("--queries", "-q", help="Queries: BEIR's jsonl, TREC topics, or id<TAB>text.")
+]
+QrelsOption = Annotated[Path, typer.Option("--qrels", "-r", help="Judgements: TREC qrels or BEIR's TSV.")]
+
 
 def evaluate(
-    queries: Annotated[
-        Path, typer.Option("--queries", "-q", help="Queries: BEIR's jsonl, TREC topics, or id<TAB>text.")
-    ],
-    qrels: Annotated[Path, typer.Option("--qrels", "-r", help="Judgements: TREC qrels or BEIR's TSV.")],
+    queries: QueriesOption,
+    qrels: QrelsOption,
     store: StoreOption = None,
     generation: Annotated[int | None, typer.Option(help="Evaluate an older generation.")] = None,
     baseline: Annotated[
@@ -82,6 +86,30 @@ def evaluate(
             raise typer.Exit(1)
 
 
+def sweep(
+    queries: QueriesOption,
+    qrels: QrelsOption,
+    store: StoreOption = None,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw nDCG@10, recall and time by pool size into this PNG or SVG.")
+    ] = None,
+    set_: SetOption = None,
+) -> None:
+    """Try fusion methods and pool sizes on judged queries, and say what limits the quality.
+
+    Example: headrace sweep --queries queries.jsonl --qrels qrels.tsv --plot pool.png --store ./index
+    """
+    from tasks.evaluate.sweep import sweep as run_sweep
+
+    settings = settings_of(store, set_, {})
+    with ProgressBars(err) as bars:
+        found = run_sweep(read_judged(queries, qrels), settings, lambda done, n: bars.report("evaluate", done, n))
+    print_sweep(out, found)
+    if plot is not None:
+        draw(found, plot)
+        out.print(f"drawn into {plot}")
+
+
 def scores_of(judged: Judged, runs: Runs) -> Scores:
     """Every stage's metrics."""
     return {stage: measure(judged, runs.stages[stage]) for stage in STAGES}
@@ -91,8 +119,7 @@ def print_scores(console: Console, judged: Judged, runs: Runs, scores: Scores) -
     """A row a stage, and what each stage adds to the one before."""
     table = Table(*_columns(scores), box=None, pad_edge=False)
     for stage, by_metric in scores.items():
-        headline = by_metric[HEADLINE]
-        cells = [f"{headline.mean:.3f} [{headline.low:.3f}, {headline.high:.3f}]"]
+        cells = [_interval(by_metric[HEADLINE])]
         cells += [f"{score.mean:.3f}" for name, score in by_metric.items() if name != HEADLINE]
         table.add_row(stage, *cells)
     console.print(table, highlight=False)
@@ -132,6 +159,63 @@ def print_comparison(console: Console, judged: Judged, before: Scores, after: Sc
             console.print(
                 f"{title}  {was[query]:.2f} → {now[query]:.2f}  {escape(judged.queries[query])}", highlight=False
             )
+
+
+def print_sweep(console: Console, found: Sweep) -> None:
+    """Fusion methods, then pools, then what they say."""
+    methods = Table("fusion", "nDCG@10 [95 % interval]", "R@10", "R@50", "R@100", box=None, pad_edge=False)
+    best = max(method.ndcg.mean for method in found.methods)
+    for method in found.methods:
+        recalls = (f"{method.recall[depth]:.3f}" for depth in (10, 50, 100))
+        methods.add_row(method.name, _interval(method.ndcg), *recalls, style="bold" if method.ndcg.mean == best else "")
+    console.print(methods, highlight=False)
+    pools = Table("pool", "recall", "best order", "reranked [95 % interval]", "ms", "", box=None, pad_edge=False)
+    for pool in found.pools:
+        pools.add_row(
+            str(pool.size),
+            f"{pool.recall:.3f}",
+            f"{pool.ceiling:.3f}",
+            _interval(pool.ndcg),
+            f"{pool.milliseconds:.0f}",
+            "← knee" if pool.size == found.knee else "",
+        )
+    console.print(f"\nfusion of the settings {_interval(found.fused)}; its pool, ordered by {escape(found.reranker)}:")
+    console.print(pools, highlight=False)
+    for line in found.verdict:
+        console.print(f"· {line}", highlight=False)
+
+
+def draw(found: Sweep, path: Path) -> None:
+    """Quality and time by pool size, the knee marked; PNG or SVG by the path's suffix."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    from matplotlib import pyplot
+
+    sizes = [pool.size for pool in found.pools]
+    figure, quality = pyplot.subplots(figsize=(7, 4.2), layout="constrained")
+    quality.plot(sizes, [pool.recall for pool in found.pools], "o-", color="tab:gray", label="recall of the pool")
+    quality.plot(sizes, [pool.ceiling for pool in found.pools], "s--", color="tab:green", label="nDCG@10, best order")
+    quality.plot(sizes, [pool.ndcg.mean for pool in found.pools], "o-", color="tab:blue", label="nDCG@10, reranked")
+    quality.fill_between(
+        sizes, [pool.ndcg.low for pool in found.pools], [pool.ndcg.high for pool in found.pools], alpha=0.15
+    )
+    quality.axhline(found.fused.mean, color="tab:orange", linestyle=":", label="nDCG@10, fusion alone")
+    quality.axvline(found.knee, color="black", linewidth=0.8)
+    quality.annotate(f"knee: {found.knee}", (found.knee, 0.02), xytext=(4, 0), textcoords="offset points")
+    quality.set(xlabel="pool: candidates that the reranker sees", ylim=(0, 1))
+    time = quality.twinx()
+    time.plot(sizes, [pool.milliseconds for pool in found.pools], "^:", color="tab:red", label="time of reranking")
+    time.set(ylabel="ms")
+    time.set_ylim(bottom=0)
+    lines = [*quality.get_lines()[:4], *time.get_lines()]
+    quality.legend(lines, [str(line.get_label()) for line in lines], loc="lower right", fontsize=8)
+    figure.savefig(path, dpi=150)
+    pyplot.close(figure)
+
+
+def _interval(score: Score) -> str:
+    return f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
 
 def _columns(scores: Scores) -> list[str]:

@@ -15,7 +15,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.summary import one_line, stage_seconds
-from schemas.records import Hit, RefreshSummary, SearchResult
+from schemas.records import Hit, RefreshSummary, SearchResult, Whereabouts
 from tasks.doctor.finding import Finding
 from tasks.status import StoreStatus
 from tasks.store.generation import Generation
@@ -107,6 +107,7 @@ def print_hits(console: Console, result: SearchResult, *, explain: bool = False)
         console.print(f"   [cyan]{escape(_file(hit))}[/cyan]", highlight=False, soft_wrap=True)
         if explain:
             console.print(f"   {_verdicts(hit)}", highlight=False)
+            console.print(f"   {escape(_parts(hit.terms))}", highlight=False)
         console.print(Padding(escape(_snippet(hit.text)), (0, 0, 0, 3)), highlight=False)
     if explain:
         console.print(" · ".join(f"{stage} {ms:.0f} ms" for stage, ms in result.timings_ms.items()), highlight=False)
@@ -118,6 +119,15 @@ def print_hits(console: Console, result: SearchResult, *, explain: bool = False)
         highlight=False,
         soft_wrap=True,
     )
+
+
+def print_whereabouts(console: Console, found: Whereabouts) -> None:
+    """The verdict, then the document's place at each stage and its matched terms."""
+    console.print(f"[cyan]{escape(found.path)}[/cyan]: {escape(found.verdict)}", highlight=False, soft_wrap=True)
+    if found.ranks:
+        places = (f"{stage} {'not found' if place is None else f'#{place}'}" for stage, place in found.ranks.items())
+        console.print(f"   {' · '.join(places)}", highlight=False)
+        console.print(f"   {escape(_parts(found.terms))}", highlight=False)
 
 
 def print_status(console: Console, status: StoreStatus) -> None:
@@ -169,6 +179,14 @@ def print_findings(console: Console, findings: Mapping[str, Finding]) -> None:
     console.print(
         f"\n{counts['ok']} ok · {counts['warning']} with a warning · {counts['failed']} failed", highlight=False
     )
+
+
+def _parts(terms: Mapping[str, float]) -> str:
+    """The terms that matched, stemmed as the index has them, the weightiest first."""
+    if not terms:
+        return "no term of the query in it"
+    ordered = sorted(terms.items(), key=lambda item: -item[1])
+    return "terms " + ", ".join(f"{term} {part:.2f}" for term, part in ordered)
 
 
 def _place(hit: Hit) -> str:

@@ -177,6 +177,7 @@ class Hit:
     start: int
     end: int
     stages: dict[str, StageScore]  # bm25, vectors, fusion, rerank
+    terms: dict[str, float] = field(default_factory=dict)  # matched terms and their parts of BM25; where asked for
 
 
 @dataclass(frozen=True)
@@ -190,6 +191,16 @@ class SearchResult:
     fallback: str | None  # why a wanted reranker did not run
     pool: int  # candidates that the reranker saw
     timings_ms: dict[str, float]  # a stage each, milliseconds
+
+
+@dataclass(frozen=True)
+class Whereabouts:
+    """Where a document is among the answers to a query, or where it was lost."""
+
+    path: str  # of the document, or as asked where there is none
+    verdict: str
+    ranks: dict[str, int | None]  # its best chunk's place at each stage; None where the stage does not have it
+    terms: dict[str, float]  # of its best chunk: matched terms and their parts of BM25
 
 
 @dataclass

@@ -71,7 +71,7 @@ class Settings(BaseSettings):
     batch_documents: int = Field(32, ge=1, description="Documents in a micro-batch.")
     batch_bytes: int = Field(1_000_000, ge=1, description="Bytes of files in a micro-batch, a larger file alone.")
     publish_chunks: int = Field(8192, ge=1, description="Chunks after which a long ingest publishes a generation.")
-    publish_seconds: float = Field(60.0, gt=0, description="Seconds after which it does, if that is sooner.")
+    publish_seconds: float = Field(30.0, gt=0, description="Seconds after which it does, if that is sooner.")
 
     tokenizer: Literal["codes", "words", "duckdb"] = Field(
         "codes",

@@ -18,7 +18,7 @@ from tasks.fuse import reciprocal_rank_fusion
 from tasks.models import Encoder, load_encoder
 from tasks.rerank import fusion_scores, load_reranker, passage
 from tasks.store.filters import Matching, matching_chunks
-from tasks.store.lexical import FieldWeights, bm25
+from tasks.store.lexical import FieldWeights, bm25, bm25_of_terms
 from tasks.store.reader import ChunkRef, Reader, newest
 from tasks.store.vectors import cosines, nearest
 
@@ -38,9 +38,15 @@ class Ranking:
 
 
 def search(
-    query: str, settings: Settings, *, k: int = 10, wanted: Filter | None = None, generation: int | None = None
+    query: str,
+    settings: Settings,
+    *,
+    k: int = 10,
+    wanted: Filter | None = None,
+    generation: int | None = None,
+    explain: bool = False,
 ) -> SearchResult:
-    """The `k` best chunks for `query`, each with its rank and score at every stage.
+    """The `k` best chunks for `query`, each with its rank and score at every stage; to `explain`, its terms too.
 
     Only documents that `wanted` describes may answer. The newest generation is searched, or the one that is named.
 
@@ -49,10 +55,12 @@ def search(
     ranking = rank(query, settings, k=k, wanted=wanted, generation=generation)
     best = ranking.stages["rerank"][:k]
     with _timed(ranking.timings_ms, "read"):
-        rows = ranking.reader.lookup([ref for ref, _ in best])
+        refs = [ref for ref, _ in best]
+        rows = ranking.reader.lookup(refs)
+        terms = bm25_of_terms(ranking.reader, query, refs, weights=field_weights(settings)) if explain else {}
     stages = _stages(ranking.stages)
     hits = tuple(
-        Hit(rank=place, score=score, stages=stages[ref], **rows[ref])
+        Hit(rank=place, score=score, stages=stages[ref], terms=terms.get(ref, {}), **rows[ref])
         for place, (ref, score) in enumerate(best, start=1)
     )
     return SearchResult(
@@ -76,7 +84,7 @@ def rank(
         encoder = load_encoder(settings, reader.generation.embedder)
         _check_model(reader, encoder)
     with _timed(timings, "retrieve"), ThreadPoolExecutor(1) as pool:
-        weights = FieldWeights(settings.title_weight, settings.headings_weight, settings.text_weight)
+        weights = field_weights(settings)
         limit = max(settings.candidates, k)
         matching = None if wanted is None else matching_chunks(reader, wanted)
         lexical = pool.submit(bm25, reader, query, limit, weights=weights, matching=matching)
@@ -105,6 +113,11 @@ def rank(
         pool=len(refs),
         timings_ms=timings,
     )
+
+
+def field_weights(settings: Settings) -> FieldWeights:
+    """The settings' weights of a chunk's fields."""
+    return FieldWeights(settings.title_weight, settings.headings_weight, settings.text_weight)
 
 
 def _check_model(reader: Reader, encoder: Encoder) -> None:

@@ -37,11 +37,11 @@ def ask(
     """Run every query of `judged`. Errors as of tasks.search.search."""
     stages: dict[str, Run] = {stage: {} for stage in STAGES}
     milliseconds: dict[str, float] = {}
-    namer: _Namer | None = None
+    namer: Namer | None = None
     ranking: Ranking | None = None
     for done, (query, text) in enumerate(judged.queries.items(), start=1):
         ranking = rank(text, settings, generation=generation)
-        namer = namer if namer is not None and namer.reader is ranking.reader else _Namer(ranking.reader, judged.names)
+        namer = namer if namer is not None and namer.reader is ranking.reader else Namer(ranking.reader, judged.names)
         for stage, scored in ranking.stages.items():
             stages[stage][query] = namer.names([ref for ref, _ in scored])
         for step, took in ranking.timings_ms.items():
@@ -58,7 +58,7 @@ def ask(
     )
 
 
-class _Namer:
+class Namer:
     """Names chunks as the judgements do."""
 
     def __init__(self, reader: Reader, judged: set[str]) -> None:

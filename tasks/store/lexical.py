@@ -11,6 +11,7 @@ ones give `match_bm25`'s scores.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from tasks.store.connection import literals
@@ -48,8 +49,25 @@ def bm25(
 
     Statistics are those of all live chunks either way. Equal scores are ordered by chunk_id.
     """
+    terms = query_terms(reader.cursor(), query, reader.generation.analyzer)
+    return _scored(reader, terms, limit, weights, matching)
+
+
+def bm25_of_terms(
+    reader: Reader, query: str, refs: Sequence[ChunkRef], *, weights: FieldWeights = EQUAL
+) -> dict[ChunkRef, dict[str, float]]:
+    """What each term of `query`, stemmed, adds to the score of each of `refs` that holds it."""
+    parts: dict[ChunkRef, dict[str, float]] = {}
+    for term in query_terms(reader.cursor(), query, reader.generation.analyzer):
+        for ref, score in _scored(reader, [term], len(refs), weights, Matching.of_chunks(refs)):
+            parts.setdefault(ref, {})[term] = score
+    return parts
+
+
+def _scored(
+    reader: Reader, terms: Sequence[str], limit: int, weights: FieldWeights, matching: Matching | None
+) -> list[tuple[ChunkRef, float]]:
     cursor = reader.cursor()
-    terms = query_terms(cursor, query, reader.generation.analyzer)
     segments = reader.generation.segments
     live = [i for i, segment in enumerate(segments) if segment.live_chunks and (matching is None or matching.count(i))]
     if not terms or not live:

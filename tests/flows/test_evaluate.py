@@ -16,6 +16,7 @@ from schemas.settings import Settings
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import measure
 from tasks.evaluate.runs import ask
+from tasks.evaluate.sweep import sweep
 from tasks.search import search
 from tests.conftest import CORPUS
 
@@ -105,3 +106,16 @@ def test_gate_fails_on_a_worse_generation_only(
     assert code == 1
     assert "regression: nDCG@10" in output
     assert f"→ 0.00  {QUERIES['ecs']}" in output
+
+
+def test_sweep_finds_the_knee_and_draws_it(built: Settings, judged_files: list[str], tmp_path: Path) -> None:
+    where = ["--store", str(built.store), "--set", f"cache={built.cache}"]
+    result = CliRunner().invoke(app, ["sweep", *judged_files, *where, "--plot", str(tmp_path / "pool.png")])
+    assert result.exit_code == 0, result.output
+    assert "convex, min-max, vectors 0.5" in result.output
+    assert "← knee" in result.output
+    assert "is the limit" in result.output
+    assert (tmp_path / "pool.png").read_bytes().startswith(b"\x89PNG")
+    found = sweep(Judged(QUERIES, {query: {name: 1} for query, name in ANSWERS.items()}), built)
+    assert [pool.recall for pool in found.pools] == sorted(pool.recall for pool in found.pools)
+    assert all(pool.ndcg.mean <= pool.ceiling + 1e-9 for pool in found.pools)
