@@ -16,7 +16,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows import upkeep
+from flows import golden, upkeep
 from flows.doctor import doctor
 from flows.evaluate import evaluate, sweep
 from flows.options import (
@@ -208,6 +208,9 @@ for command in (
     doctor,
 ):
     app.command()(command)
+
+
+app.add_typer(golden.app, name="golden")
 
 
 def _version(value: bool) -> None:

@@ -54,8 +54,8 @@ def compare(first: Score, second: Score) -> Difference:
     before = np.array([first.values[query] for query in first.values])
     after = np.array([second.values[query] for query in first.values])
     difference = float((after - before).mean())
-    if not np.any(after != before):
-        return Difference(0.0, 1.0)
+    if len(before) < 2 or not np.any(after != before):  # nothing to tell from chance
+        return Difference(difference, 1.0)
     result = permutation_test(
         (after, before),
         lambda x, y, axis: np.mean(x - y, axis=axis),
