@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from concurrent.futures import Future
 from multiprocessing import get_context
+from pathlib import Path
 
 from pebble import ProcessPool
 
 from schemas.settings import Settings
 from tasks.store.compaction import compact
 from tasks.store.generation import Generation
-from tasks.store.retention import Removed, collect
+from tasks.store.retention import Removed, collect, try_lock
 from tasks.store.writer import committing
 
 _under_way: set[Future[Generation]] = set()
@@ -35,6 +36,12 @@ def compact_store(settings: Settings, *, full: bool = False) -> Generation:
             return future.result()
         finally:
             _under_way.discard(future)
+
+
+def compaction_under_way(store: Path) -> bool:
+    """Whether some process compacts the store."""
+    with try_lock(store / "compact.lock") as nobody_compacts:
+        return not nobody_compacts
 
 
 def stop_compactions() -> None:

@@ -24,7 +24,7 @@ from schemas.records import BatchRef, FileState, RefreshSummary
 from schemas.settings import Settings
 from tasks.carry import carry_over
 from tasks.chunk import chunk_batch, chunker_fingerprint
-from tasks.compact import collect_garbage, compact_store, stop_compactions
+from tasks.compact import collect_garbage, compact_store, compaction_under_way, stop_compactions
 from tasks.embed import embed_batch, open_ledger
 from tasks.merge import merge_batches
 from tasks.models import decided, load_encoder
@@ -120,7 +120,7 @@ class _Run:
         self.generation = base
         self.parsed = 0  # documents, those that an earlier run staged included
         self.obsolete = plan.obsolete  # buried by the first publish
-        self.compaction: Future | None = None  # under way beside the other stages
+        self.compactions: list[Future] = []  # beside the other stages
         counts = {name: getattr(plan, name) for name in PLANNED}
         self.summary = RefreshSummary(store=str(settings.store), generation=base.number, **counts)
 
@@ -187,22 +187,19 @@ class _Run:
         self.summary.published += self.generation.number != self.summary.generation
         self.summary.generation = self.generation.number
         self.report("publish", self.summary.published, self.summary.published)
-        if self.settings.compact == "after-publish" and due(self.generation, memory_mb=self.settings.memory_mb):
-            self._finish_compaction()
-            self.compaction = self.submit(compact_store, self.settings)
+        settings = self.settings
+        wanted = settings.compact == "after-publish" and due(self.generation, memory_mb=settings.memory_mb)
+        if wanted and not compaction_under_way(settings.store):  # else the next publish looks again
+            self.compactions.append(self.submit(compact_store, settings))
 
     def tidy(self) -> None:
-        """Wait for the compaction under way, and remove what expired."""
-        self._finish_compaction()
-        collect_garbage(self.settings)
-
-    def _finish_compaction(self) -> None:
-        if self.compaction is not None:
+        """Wait for the compactions under way, and remove what expired."""
+        for compaction in self.compactions:
             try:
-                self.summary.generation = self.compaction.result().number
+                self.summary.generation = max(self.summary.generation, compaction.result().number)
             except StoreBusy:
                 logger.info("another process compacts store=%s", self.settings.store)
-            self.compaction = None
+        collect_garbage(self.settings)
 
 
 def _pipelined(

@@ -69,7 +69,7 @@ def sweep(store: Path) -> tuple[int, int]:
         return 0, 0
     leftovers = [path for path in (store / "segments").iterdir() if path.name.partition(".")[0] not in named]
     leftovers += [*store.glob("*.tmp"), *(store / "manifests").glob("*.tmp"), *_in_folder(store / "building")]
-    with _try_lock(store / "compact.lock") as nobody_compacts:
+    with try_lock(store / "compact.lock") as nobody_compacts:
         if nobody_compacts:
             leftovers += _in_folder(store / "compacting")
         size = sum(_remove(path) for path in leftovers)
@@ -102,7 +102,8 @@ def _unread(manifest: Path) -> Iterator[bool]:
 
 
 @contextmanager
-def _try_lock(path: Path) -> Iterator[bool]:
+def try_lock(path: Path) -> Iterator[bool]:
+    """Whether nobody held the lock; it is held within the block then."""
     lock = filelock.FileLock(path, timeout=0)
     try:
         with lock:
