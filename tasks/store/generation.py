@@ -55,6 +55,11 @@ class Segment:
     hnsw: bool = False  # has an HNSW index that is worth using
     fts: bool = False  # has DuckDB's own FTS index, for other clients
 
+    @property
+    def dead_chunks(self) -> int:
+        """Chunks that newer segments bury."""
+        return self.chunks - self.live_chunks
+
     def path(self, store: Path, suffix: str = "duckdb") -> Path:
         """Path of one of the segment's files."""
         return store / "segments" / f"{self.name}.{suffix}"

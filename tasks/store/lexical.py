@@ -121,7 +121,7 @@ def _statistics(reader: Reader, weights: FieldWeights) -> tuple[str, str, float]
 
 def _dead_df(reader: Reader, segment: int) -> str:
     """SQL that takes the dead postings off a term's document frequency."""
-    if not _dead(reader, segment):
+    if not reader.generation.segments[segment].dead_chunks:
         return ""
     return (
         f" - (SELECT count(*) FROM {reader.alias(segment)}.postings p "
@@ -135,15 +135,10 @@ def _double(value: float) -> str:
     return f"{value:.17e}"
 
 
-def _dead(reader: Reader, segment: int) -> bool:
-    counts = reader.generation.segments[segment]
-    return counts.live_chunks < counts.chunks
-
-
 def _kept(reader: Reader, segment: int, matching: Matching | None) -> str:
     """SQL joins that leave out dead chunks and those that a filter leaves out."""
     if matching is not None:  # live ones only
         return f"SEMI JOIN (SELECT row FROM matching WHERE segment = {segment}) m ON m.row = p.docid"
-    if _dead(reader, segment):
+    if reader.generation.segments[segment].dead_chunks:
         return f"ANTI JOIN (SELECT row FROM {reader.dead_rows} WHERE segment = {segment}) d ON d.row = p.docid"
     return ""

@@ -91,7 +91,7 @@ def exact_scan(reader: Reader, segment: int, limit: int, matching: Matching | No
 def _kept(reader: Reader, segment: int, matching: Matching | None) -> str:
     if matching is not None:  # live ones only
         return f"SEMI JOIN (SELECT row FROM matching WHERE segment = {segment}) m USING (row)"
-    if _dead(reader, segment):
+    if reader.generation.segments[segment].dead_chunks:
         return f"ANTI JOIN (SELECT row FROM {reader.dead_rows} WHERE segment = {segment}) d USING (row)"
     return ""
 
@@ -106,18 +106,13 @@ def _approximate(reader: Reader, segment: int, limit: int, matching: Matching | 
 def _fetched(reader: Reader, segment: int, limit: int, matching: Matching | None) -> int:
     """How many an index scan has to fetch so that `limit` of them are likely to be kept."""
     if matching is None:
-        return limit + TIES + _dead(reader, segment)
+        return limit + TIES + reader.generation.segments[segment].dead_chunks
     chunks = reader.generation.segments[segment].chunks
     return min(chunks, int(1.5 * (limit + TIES) * chunks / matching.count(segment)))
 
 
 def _available(reader: Reader, segment: int, matching: Matching | None) -> int:
     return reader.generation.segments[segment].live_chunks if matching is None else matching.count(segment)
-
-
-def _dead(reader: Reader, segment: int) -> int:
-    counts = reader.generation.segments[segment]
-    return counts.chunks - counts.live_chunks
 
 
 def _call(function: str, reader: Reader) -> str:
