@@ -6,7 +6,7 @@ import difflib
 
 from schemas.records import Whereabouts
 from schemas.settings import Settings
-from tasks.search import Ranking, Scored, rank
+from tasks.search import Ranking, Scored, lexical_weights, rank
 from tasks.store.lexical import bm25_of_terms
 from tasks.store.reader import ChunkRef, Reader
 
@@ -35,7 +35,7 @@ def why(path: str, query: str, settings: Settings, *, k: int = 10, generation: i
     deep = rank(query, settings.model_copy(update={"candidates": DEPTH}), k=k, generation=generation)
     ranks = {stage: _place(deep.stages[stage], own) for stage in ("bm25", "vectors")}
     ranks |= {stage: _place(used.stages[stage], own) for stage in ("fusion", "rerank")}
-    terms = bm25_of_terms(reader, query, sorted(own))
+    terms = bm25_of_terms(reader, query, sorted(own), **lexical_weights(settings))
     best = max(terms, key=lambda ref: sum(terms[ref].values()), default=None)
     return Whereabouts(row["path"], _verdict(ranks, used, settings, k), ranks, terms[best] if best is not None else {})
 

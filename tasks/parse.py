@@ -27,7 +27,7 @@ from tasks.timing import timed
 
 # our own number, raised when the same file gives other elements, and the version of the library below; read from the
 # installed metadata, since importing unstructured takes seconds
-PARSER_VERSION = f"2-unstructured{importlib.metadata.version('unstructured')}"
+PARSER_VERSION = f"3-unstructured{importlib.metadata.version('unstructured')}"
 
 
 # Files of a batch that are downloaded at once.

@@ -72,6 +72,7 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
     with writing(settings.store, empty) as base:
         if base.analyzer != analyzer:
             logger.warning("store indexed by %s, settings ask for %s: run headrace rebuild", base.analyzer, analyzer)
+        open_ledger(settings.store, base.embedder)  # before the stages: two that opened it at once would have two
         seen = SeenFiles(settings.store)
         plan = _plan(opened, settings, base, seen)
         report("scan", plan.files, plan.files)

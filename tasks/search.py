@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import TypedDict
 
 from schemas.errors import ModelMismatch
 from schemas.records import Filter, Hit, SearchResult, StageScore
@@ -23,6 +24,13 @@ from tasks.store.reader import ChunkRef, Reader, newest
 from tasks.store.vectors import cosines, nearest
 
 Scored = list[tuple[ChunkRef, float]]
+
+
+class LexicalWeights(TypedDict):
+    """Keyword arguments of tasks.store.lexical."""
+
+    weights: FieldWeights
+    identifier_weight: float
 
 
 @dataclass(frozen=True)
@@ -57,7 +65,7 @@ def search(
     with _timed(ranking.timings_ms, "read"):
         refs = [ref for ref, _ in best]
         rows = ranking.reader.lookup(refs)
-        terms = bm25_of_terms(ranking.reader, query, refs, weights=field_weights(settings)) if explain else {}
+        terms = bm25_of_terms(ranking.reader, query, refs, **lexical_weights(settings)) if explain else {}
     stages = _stages(ranking.stages)
     hits = tuple(
         Hit(rank=place, score=score, stages=stages[ref], terms=terms.get(ref, {}), **rows[ref])
@@ -84,10 +92,10 @@ def rank(
         encoder = load_encoder(settings, reader.generation.embedder)
         _check_model(reader, encoder)
     with _timed(timings, "retrieve"), ThreadPoolExecutor(1) as pool:
-        weights = field_weights(settings)
+        weights = lexical_weights(settings)
         limit = max(settings.candidates, k)
         matching = None if wanted is None else matching_chunks(reader, wanted)
-        lexical = pool.submit(bm25, reader, query, limit, weights=weights, matching=matching)
+        lexical = pool.submit(bm25, reader, query, limit, matching=matching, **weights)
         vector = encoder.encode([query])[0]
         semantic = nearest(reader, vector, limit, matching=matching)
         stages = {"bm25": lexical.result(), "vectors": semantic}
@@ -98,7 +106,7 @@ def rank(
     with _timed(timings, "rerank"):
         reranker, fallback = load_reranker(settings)
         if reranker is None:
-            known = dict(bm25(reader, query, len(refs), weights=weights, matching=Matching.of_chunks(refs)))
+            known = dict(bm25(reader, query, len(refs), matching=Matching.of_chunks(refs), **weights))
             near = cosines(reader, vector, refs)
             scores = fusion_scores([near[ref] for ref in refs], [known.get(ref, 0.0) for ref in refs])
         else:
@@ -115,9 +123,10 @@ def rank(
     )
 
 
-def field_weights(settings: Settings) -> FieldWeights:
-    """The settings' weights of a chunk's fields."""
-    return FieldWeights(settings.title_weight, settings.headings_weight, settings.text_weight)
+def lexical_weights(settings: Settings) -> LexicalWeights:
+    """The settings' weights for BM25."""
+    fields = FieldWeights(settings.title_weight, settings.headings_weight, settings.text_weight)
+    return {"weights": fields, "identifier_weight": settings.identifier_weight}
 
 
 def _check_model(reader: Reader, encoder: Encoder) -> None:

@@ -7,6 +7,7 @@ in a fraction of a second.
 from __future__ import annotations
 
 import zipfile
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def parse_file(path: Path, *, languages: str = "eng") -> ParsedDocument:
         raise
     except Exception as error:  # a parser may raise anything on a hostile file; it costs this file only
         raise _failure(path, error) from error
-    elements = tuple(element for element in reading.elements if element.text.strip())
+    visible = (replace(element, text=text.without_invisible(element.text)) for element in reading.elements)
+    elements = tuple(element for element in visible if element.text.strip())
     if not elements:
         raise ParseFailed("empty", "the file holds no text")
     characters = sum(len(element.text) for element in elements)
@@ -87,7 +89,7 @@ def _title(reading: Reading) -> str:
     highest = next((element.text for element in reading.elements if element.depth == 0), "")
     top = reading.elements[0].text if reading.elements[0].depth is not None else ""
     title = reading.title if reading.titled else highest or reading.title or top
-    return " ".join(title.split())[:200]
+    return " ".join(text.without_invisible(title).split())[:200]
 
 
 def _read(path: Path, languages: str, nesting: int = 0) -> Reading:

@@ -46,7 +46,7 @@ INLINE = {
 _LAYOUT = re.compile(r"^(table|h[1-6]|ul|ol|pre)$")
 _HIDDEN = re.compile(r"display\s*:\s*none", re.IGNORECASE)
 _DECLARED = re.compile(rb"""charset\s*=\s*["']?\s*([\w.:-]+)""", re.IGNORECASE)
-_SPACE = re.compile(r"[ \t\n\r\f\v\xa0\u200b]+")
+_SPACE = re.compile(r"[ \t\n\r\f\v\xa0]+")
 _BREAK = "\x1f"  # stands for <br>, which white space in the source must not be taken for
 
 

@@ -24,6 +24,9 @@ CONTROL_SHARE = 0.02
 _CONTROL = re.compile(r"[\x00-\x08\x0e-\x1a\x1c-\x1f\ufffd]")
 _SINGLE_HIGH_BYTE = re.compile(rb"(?<![\x80-\xff])[\x80-\xff](?![\x80-\xff])")
 _NOT_CP1252 = re.compile(rb"[\x81\x8d\x8f\x90\x9d]")
+# where a line may be broken, or a file begins; they would cut a word in two. A zero-width space stays where it parts
+# the words of a script without spaces.
+_INVISIBLE = re.compile(r"[\u00ad\u2060\ufeff]|(?<=[!-~])\u200b+(?=[!-~])")
 _PARAGRAPH = re.compile(r"\n[ \t\f\v\u3000]*\n\s*")
 _BULLET = re.compile(r"([•‣▪◦●○·*+\u2013-]|\(?(\d{1,3}|[a-zA-Z])[.)])[ \t]+(?=\S)")
 
@@ -74,6 +77,11 @@ def _guessed_encoding(data: bytes) -> str:
         return "cp1252"  # accents among ASCII letters: Western text, for which guesses go astray
     best = from_bytes(sample).best()
     return best.encoding if best else "cp1252"
+
+
+def without_invisible(text: str) -> str:
+    """`text` without soft hyphens and other characters that no reader sees."""
+    return _INVISIBLE.sub("", text)
 
 
 def text_elements(text: str) -> list[Element]:

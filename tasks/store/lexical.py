@@ -7,17 +7,21 @@ corpus, so that they do not depend on how documents fell into segments.
 Fields are weighted as in Robertson, Zaragoza & Taylor 2004, "Simple BM25 Extension to Multiple Weighted Fields": term
 frequencies and lengths are weighted sums over the fields. Weights are relative, their mean is taken as 1, so that equal
 ones give `match_bm25`'s scores.
+
+An identifier in the query can count as if it stood there several times, which is BM25's query term frequency (Robertson
+& Walker 1994, "Some Simple Effective Approximations to the 2-Poisson Model"): who asks for `db.t3.micro` does not want
+the chunk that says `db`, `t3` and `micro` most often.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from tasks.store.connection import literals
 from tasks.store.filters import Matching
 from tasks.store.reader import ChunkRef, Reader
-from tasks.store.terms import query_terms
+from tasks.store.terms import identifier_terms, query_terms
 
 K1 = 1.2
 B = 0.75
@@ -43,29 +47,44 @@ def bm25(
     limit: int,
     *,
     weights: FieldWeights = EQUAL,
+    identifier_weight: float = 1.0,
     matching: Matching | None = None,
 ) -> list[tuple[ChunkRef, float]]:
     """The `limit` best live chunks for `query`, best first; only `matching` ones, where given.
 
     Statistics are those of all live chunks either way. Equal scores are ordered by chunk_id.
     """
-    terms = query_terms(reader.cursor(), query, reader.generation.analyzer)
+    terms = _weighted_terms(reader, query, identifier_weight)
     return _scored(reader, terms, limit, weights, matching)
 
 
 def bm25_of_terms(
-    reader: Reader, query: str, refs: Sequence[ChunkRef], *, weights: FieldWeights = EQUAL
+    reader: Reader,
+    query: str,
+    refs: Sequence[ChunkRef],
+    *,
+    weights: FieldWeights = EQUAL,
+    identifier_weight: float = 1.0,
 ) -> dict[ChunkRef, dict[str, float]]:
     """What each term of `query`, stemmed, adds to the score of each of `refs` that holds it."""
     parts: dict[ChunkRef, dict[str, float]] = {}
-    for term in query_terms(reader.cursor(), query, reader.generation.analyzer):
-        for ref, score in _scored(reader, [term], len(refs), weights, Matching.of_chunks(refs)):
+    for term, weight in _weighted_terms(reader, query, identifier_weight).items():
+        for ref, score in _scored(reader, {term: weight}, len(refs), weights, Matching.of_chunks(refs)):
             parts.setdefault(ref, {})[term] = score
     return parts
 
 
+def _weighted_terms(reader: Reader, query: str, identifier_weight: float) -> dict[str, float]:
+    """The query's terms, and how often each counts."""
+    cursor, analyzer = reader.cursor(), reader.generation.analyzer
+    terms = dict.fromkeys(query_terms(cursor, query, analyzer), 1.0)
+    if identifier_weight != 1.0:
+        terms |= dict.fromkeys(identifier_terms(cursor, query, analyzer), identifier_weight)
+    return terms
+
+
 def _scored(
-    reader: Reader, terms: Sequence[str], limit: int, weights: FieldWeights, matching: Matching | None
+    reader: Reader, terms: Mapping[str, float], limit: int, weights: FieldWeights, matching: Matching | None
 ) -> list[tuple[ChunkRef, float]]:
     cursor = reader.cursor()
     segments = reader.generation.segments
@@ -75,6 +94,8 @@ def _scored(
     if matching is not None:
         cursor.register("matching", matching.rows)
     tf, length, average = _statistics(reader, weights)
+    often = "".join(f" WHEN {literals([term])} THEN {_double(n)}" for term, n in terms.items() if n != 1.0)
+    factor = f"CASE term{often} ELSE 1 END" if often else "1"
     chosen = " UNION ALL ".join(
         f"SELECT {i} AS segment, termid, term, df{_dead_df(reader, i)} AS df "
         f"FROM {reader.alias(i)}.terms t WHERE term IN ({literals(terms)})"
@@ -92,8 +113,9 @@ def _scored(
         f"""
         WITH idf AS MATERIALIZED (
             SELECT segment, termid,
-                log10(({reader.generation.chunks} - total + 0.5) / (total + 0.5) + 1) * {_double(K1 + 1)} AS weight
-            FROM (SELECT segment, termid, sum(df) OVER (PARTITION BY term) AS total FROM ({chosen}))
+                log10(({reader.generation.chunks} - total + 0.5) / (total + 0.5) + 1)
+                    * {_double(K1 + 1)} * {factor} AS weight
+            FROM (SELECT segment, termid, term, sum(df) OVER (PARTITION BY term) AS total FROM ({chosen}))
         )
         {scored}
         """

@@ -8,11 +8,15 @@ https://duckdb.org/docs/stable/core_extensions/full_text_search. Three tokenizer
     codes   words, and compounds whole besides: `TLS1.3` gives tls1, 3, tls1.3; `CREATE_FAILED` gives create, failed,
             create_failed. So both the exact identifier and its parts are found; what search engines call a word
             delimiter that preserves the original.
+
+An identifier in a question, as opposed to words that a hyphen joins, has a joint that is none (`rds.force_ssl`), digits
+among letters (`E1234`), a capital inside a word (`PutMetricAlarm`), or many parts (`x-amz-server-side-encryption`).
 """
 
 from __future__ import annotations
 
 import functools
+import re
 
 import duckdb
 
@@ -20,7 +24,11 @@ from tasks.store.connection import connect
 from tasks.store.generation import Analyzer
 
 IGNORE = {"duckdb": r"(\\.|[^a-z])+", "words": r"[^\pL\pN]+", "codes": r"[^\pL\pN]+"}
-COMPOUND = r"[\pL\pN]+(?:[._:/@+\-][\pL\pN]+)+"
+COMPOUND = r"[\pL\pN]+(?:(?:::|://|[._:/@+\-])[\pL\pN]+)+"
+
+# COMPOUND or a single word, and what makes it an identifier, in Python's syntax
+_WORD = re.compile(r"[^\W_]+(?:(?:::|://|[._:/@+\-])[^\W_]+)*")
+_IDENTIFIER = re.compile(r"[._:/@+]|[^\W\d_]-?\d|\d[^\W\d_]|[a-z][A-Z]|(?:-.*){3}")
 
 
 def tokens_sql(tokenizer: str, text: str, *, ascii_only: bool = False) -> str:
@@ -41,6 +49,19 @@ def query_terms(con: duckdb.DuckDBPyConnection, query: str, analyzer: Analyzer) 
         f"SELECT DISTINCT stem(word, '{analyzer.stemmer}') FROM (SELECT unnest({words}) AS word) "
         "WHERE word <> '' ORDER BY 1",
         {"query": query},
+    )
+    return [term for (term,) in rows.fetchall()]
+
+
+def identifier_terms(con: duckdb.DuckDBPyConnection, query: str, analyzer: Analyzer) -> list[str]:
+    """The distinct stems of the identifiers in `query`, whole."""
+    words = [word for word in _WORD.findall(query) if _IDENTIFIER.search(word)]
+    if not words:
+        return []
+    rows = con.execute(
+        f"SELECT DISTINCT stem(lower(strip_accents(word)), '{analyzer.stemmer}') FROM (SELECT unnest($words) AS word) "
+        "ORDER BY 1",
+        {"words": words},
     )
     return [term for (term,) in rows.fetchall()]
 

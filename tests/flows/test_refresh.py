@@ -338,6 +338,30 @@ def test_staged_batches_of_a_killed_run_are_not_parsed_again(
     assert current_number(settings.store) == 1
 
 
+def test_ledger_is_opened_once_however_many_batches_wait(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Staged batches of a killed run are all embedded at once; a second ledger would sweep the first one's part."""
+    docs, settings = tmp_path / "docs", make_settings(batch_documents=1)
+    shutil.copytree(CORPUS, docs)
+    opened = []
+
+    class SlowLedger(tasks.store.ledger.Ledger):
+        def __init__(self, store: Path, fingerprint: str) -> None:
+            opened.append(store)
+            time.sleep(0.2)
+            super().__init__(store, fingerprint)
+
+    monkeypatch.setattr("tasks.embed.Ledger", SlowLedger)
+    with monkeypatch.context() as broken:
+        broken.setattr(SlowLedger, "ensure", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            ingest(docs, settings)
+    opened.clear()
+    ingest(docs, settings)
+    assert len(opened) == 1
+
+
 def test_read_only_store_is_one_clear_error(corpus: tuple[Path, Settings]) -> None:
     docs, settings = corpus
     settings.store.chmod(0o555)

@@ -89,6 +89,17 @@ def test_mail_is_titled_by_its_subject_and_csv_by_nothing(parsed: dict[str, Pars
     assert "team | 50 | 150 | 500000" in parsed["rate-limit-tiers.csv"].elements[0].text
 
 
+@pytest.mark.parametrize("suffix", ["md", "html", "txt"])
+def test_invisible_characters_do_not_cut_words(pool: ParserPool, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"page.{suffix}"
+    path.write_text(
+        "\ufeff<p>x-amz-server-side\u200b-encryption\u200b, auto\u00admatic, ภาษา\u200bไทย</p>", encoding="utf-8"
+    )
+    (document,) = pool.parse_many([path])
+    assert isinstance(document, ParsedDocument)
+    assert "x-amz-server-side-encryption, automatic, ภาษา\u200bไทย" in document.elements[0].text
+
+
 def test_failures_are_told_apart_and_cost_only_their_file(pool: ParserPool, tmp_path: Path) -> None:
     files = {
         "empty.md": b"",

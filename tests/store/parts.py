@@ -80,9 +80,11 @@ def state(store: Path, number: int | None = None) -> dict[str, list[str]]:
         return live
 
 
-def scores(reader: Reader, query: str, limit: int = 1000, weights: FieldWeights = EQUAL) -> dict[str, float]:
+def scores(
+    reader: Reader, query: str, limit: int = 1000, weights: FieldWeights = EQUAL, identifier_weight: float = 1.0
+) -> dict[str, float]:
     """BM25 by chunk_id, best first."""
-    scored = bm25(reader, query, limit, weights=weights)
+    scored = bm25(reader, query, limit, weights=weights, identifier_weight=identifier_weight)
     rows = reader.lookup([ref for ref, _ in scored])
     return {rows[ref]["chunk_id"]: score for ref, score in scored}
 

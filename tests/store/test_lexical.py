@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from tasks.store.connection import connect
 from tasks.store.generation import Analyzer
-from tasks.store.lexical import FieldWeights
+from tasks.store.lexical import FieldWeights, bm25, bm25_of_terms
 from tasks.store.reader import Reader
-from tasks.store.terms import IGNORE, query_terms
+from tasks.store.terms import IGNORE, identifier_terms, query_terms
 from tests.store.parts import IDENTITY, Corpus, scores, state
 
 WORDS = ["rotate", "rotating", "certificates", "the", "TLS1.3", "E1234", "café", "scaling", "0.0.0.0/0", "a_b", "…"]
@@ -168,6 +168,37 @@ def test_exact_identifier_comes_first(tmp_path: Path, tokenizer: str, query: str
         }
     )
     assert list(own_scores(tmp_path, query))[:1] == found
+
+
+@pytest.mark.parametrize(
+    ("query", "identifiers"),
+    [
+        ("why is rds.force_ssl off? (E1234)", ["e1234", "rds.force_ssl"]),
+        ("is arn:aws:iam::aws:policy/Admin or std::vector meant", ["arn:aws:iam::aws:policy/admin", "std::vector"]),
+        ("PutMetricAlarm on CloudWatch or SHA-256", ["cloudwatch", "putmetricalarm", "sha-256"]),
+        ("x-amz-server-side-encryption, a well-known header", ["x-amz-server-side-encrypt"]),
+        ("open to 0.0.0.0/0.", ["0.0.0.0/0"]),
+        ("How do I rotate 2 IAM keys - state by state?", []),
+    ],
+)
+def test_identifiers_are_told_from_words(query: str, identifiers: list[str]) -> None:
+    with connect() as con:
+        assert identifier_terms(con, query, IDENTITY.analyzer) == identifiers
+
+
+def test_identifier_counts_as_often_as_it_weighs(tmp_path: Path) -> None:
+    Corpus(tmp_path).publish({"a": ["db t3 micro db t3 micro"], "b": ["db.t3.micro" + " costs" * 60]})
+    with Reader.open(tmp_path) as reader:
+        assert next(iter(scores(reader, "db.t3.micro"))) == "a/0"
+        (once, fivefold) = (scores(reader, "db.t3.micro", identifier_weight=w) for w in (1.0, 5.0))
+        assert next(iter(fivefold)) == "b/0"
+        refs = [ref for ref, _ in bm25(reader, "db.t3.micro", 10)]
+        parts = bm25_of_terms(reader, "db.t3.micro", refs, identifier_weight=5.0)
+        assert sorted(sum(part.values()) for part in parts.values()) == pytest.approx(sorted(fivefold.values()))
+        assert fivefold["b/0"] - once["b/0"] == pytest.approx(
+            0.8 * next(part["db.t3.micro"] for part in parts.values() if "db.t3.micro" in part)
+        )
+        assert fivefold["a/0"] == once["a/0"]
 
 
 def test_parts_of_an_identifier_are_found_too(tmp_path: Path) -> None:
