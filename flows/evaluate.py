@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from rich.markup import escape
 
 from flows.options import JsonOption, SetOption, StoreOption, err, out, print_json, settings_of
 from flows.printing import ProgressBars
+
+if TYPE_CHECKING:  # it brings in the models
+    from tasks.evaluate.evaluation import Evaluation
 
 QueriesOption = Annotated[
     Path, typer.Option("--queries", "-q", help="Queries: BEIR's jsonl, TREC topics, or id<TAB>text.")
@@ -23,13 +27,28 @@ def evaluate(
     store: StoreOption = None,
     generation: Annotated[int | None, typer.Option(help="Evaluate an older generation.")] = None,
     baseline: Annotated[
-        int | None, typer.Option(help="Compare with this generation; exit with 1 where it is significantly worse.")
+        str | None,
+        typer.Option(
+            metavar="GENERATION|FILE",
+            help="Compare with this generation, or with an evaluation that --save kept; exit with 1 where the answers "
+            "are significantly worse.",
+        ),
     ] = None,
     against: Annotated[
         list[str] | None,
         typer.Option(
             "--against", metavar="NAME=VALUE", help="Compare with the same store under this setting. Repeatable."
         ),
+    ] = None,
+    with_sweep: Annotated[
+        bool, typer.Option("--sweep", help="Try fusion methods and pool sizes too; takes some times as long.")
+    ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE.html", help="Write tables, plots and the telling queries as a web page."),
+    ] = None,
+    save: Annotated[
+        Path | None, typer.Option(metavar="FILE.json", help="Keep this evaluation, as a --baseline for later ones.")
     ] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
@@ -39,44 +58,62 @@ def evaluate(
     Documents are judged by URI, path, end of path or file name; sections as name#heading; chunks by chunk_id. A stage's
     chunks count for their document or section, at the place of its best chunk.
 
-    Example: headrace evaluate --queries queries.jsonl --qrels qrels.tsv --store ./index
+    Example: headrace evaluate --queries queries.jsonl --qrels qrels.tsv --report report.html --store ./index
     """
     from flows import quality
+    from flows.report import write_report
+    from tasks.evaluate import evaluation
+    from tasks.evaluate.comparison import compared
     from tasks.evaluate.judged import read_judged
-    from tasks.evaluate.runs import ask
+    from tasks.evaluate.sweep import sweep as run_sweep
 
     judged = read_judged(queries, qrels)
     settings = settings_of(store, set_, {})
+    before, number = None, None
+    if baseline is not None and baseline.isdigit():
+        number = int(baseline)
+    elif baseline is not None:
+        if against:
+            raise typer.BadParameter(f"--against: {baseline} was measured with settings of its own")
+        before = evaluation.read(Path(baseline))
     with ProgressBars(err) as bars:
-        runs = ask(judged, settings, generation=generation, report=lambda done, n: bars.report("evaluate", done, n))
-        other = None
-        if baseline is not None or against:
-            changed = settings_of(store, [*(set_ or []), *(against or [])], {})
-            other = ask(judged, changed, generation=baseline, report=lambda done, n: bars.report("baseline", done, n))
-    scores = quality.scores_of(judged, runs)
-    before = quality.scores_of(judged, other) if other else None
-    if as_json:
-        print_json(
-            {
-                "queries": len(judged.queries),
-                "generation": runs.generation,
-                "reranker": runs.reranker,
-                "missing": runs.missing,
-                "stages": {s: {m: asdict(score) for m, score in by.items()} for s, by in scores.items()},
-                "baseline": before and {s: {m: asdict(score) for m, score in by.items()} for s, by in before.items()},
-            }
+        now = evaluation.evaluate(
+            judged, settings, generation=generation, report=lambda done, n: bars.report("evaluate", done, n)
         )
-    else:
-        quality.print_scores(out, judged, runs, scores)
-        if before:
-            quality.print_comparison(out, judged, before, scores)
-    if before:
-        change = quality.regression(before, scores)
-        if change is not None:
-            err.print(
-                f"[red]regression:[/red] {quality.HEADLINE} {change.mean:+.3f}, p = {change.p:.3f}", highlight=False
+        if number is not None or against:
+            changed = settings_of(store, [*(set_ or []), *(against or [])], {})
+            before = evaluation.evaluate(
+                judged, changed, generation=number, report=lambda done, n: bars.report("baseline", done, n)
             )
-            raise typer.Exit(1)
+        tried = run_sweep(judged, settings, lambda done, n: bars.report("sweep", done, n)) if with_sweep else None
+    comparison = None if before is None else compared(before, now)
+    if as_json:
+        print_json(_plain(now) | {"baseline": before and _plain(before)["stages"], "sweep": tried and asdict(tried)})
+    else:
+        quality.print_scores(out, now)
+        if comparison is not None:
+            quality.print_comparison(out, comparison)
+        if tried is not None:
+            quality.print_sweep(out, tried)
+    if report is not None:
+        write_report(report, now, comparison, tried)
+        err.print(f"report in {escape(str(report))}", highlight=False, soft_wrap=True)
+    if save is not None:
+        evaluation.write(save, now)
+    if comparison is not None and comparison.regressed:
+        err.print(f"[red]regression:[/red] {quality.verdict(now, comparison)}", highlight=False)
+        raise typer.Exit(1)
+
+
+def _plain(evaluation: Evaluation) -> dict[str, Any]:
+    """The figures without the answers, which --save keeps."""
+    return {
+        "queries": len(evaluation.judged.queries),
+        "generation": evaluation.generation,
+        "reranker": evaluation.reranker,
+        "missing": evaluation.missing,
+        "stages": {s: {m: asdict(score) for m, score in by.items()} for s, by in evaluation.scores.items()},
+    }
 
 
 def sweep(
@@ -98,7 +135,7 @@ def sweep(
 
     settings = settings_of(store, set_, {})
     with ProgressBars(err) as bars:
-        found = run_sweep(read_judged(queries, qrels), settings, lambda done, n: bars.report("evaluate", done, n))
+        found = run_sweep(read_judged(queries, qrels), settings, lambda done, n: bars.report("sweep", done, n))
     quality.print_sweep(out, found)
     if plot is not None:
         quality.draw(found, plot)

@@ -34,6 +34,7 @@ UNITS = {
     "rebuild": "segments",
     "evaluate": "queries",
     "baseline": "queries",
+    "sweep": "queries",
 }
 
 

@@ -1,4 +1,7 @@
-"""What `headrace evaluate` and `sweep` show; apart from the commands, because scipy takes a second to import."""
+"""What `headrace evaluate` and `sweep` show, and the flow's artifact; flows.report makes the page.
+
+Apart from the commands, because scipy takes a second to import.
+"""
 
 from __future__ import annotations
 
@@ -8,73 +11,79 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from tasks.evaluate.judged import Judged
-from tasks.evaluate.metrics import Difference, Score, compare, measure
-from tasks.evaluate.runs import STAGES, Runs
+from tasks.evaluate.comparison import SHOWN, Comparison
+from tasks.evaluate.evaluation import Evaluation
+from tasks.evaluate.metrics import HEADLINE, Difference, Score
 from tasks.evaluate.sweep import Sweep
 
-Scores = dict[str, dict[str, Score]]  # stage → metric → score
 
-# A difference is significant where chance would give one as large less often than this.
-SIGNIFICANT = 0.05
-HEADLINE = "nDCG@10"
-
-
-def scores_of(judged: Judged, runs: Runs) -> Scores:
-    """Every stage's metrics."""
-    return {stage: measure(judged, runs.stages[stage]) for stage in STAGES}
-
-
-def regression(before: Scores, after: Scores) -> Difference | None:
-    """By how much the final order got significantly worse, if it did."""
-    change = compare(before["rerank"][HEADLINE], after["rerank"][HEADLINE])
-    return change if change.mean < 0 and change.p < SIGNIFICANT else None
+def verdict(evaluation: Evaluation, comparison: Comparison | None) -> str:
+    """For example: `nDCG@10 0.606 [0.538, 0.675]; -0.031 (p = 0.004) against pool 50: significantly worse`."""
+    measured = f"{HEADLINE} {interval(evaluation.scores['rerank'][HEADLINE])}"
+    if comparison is None:
+        return measured
+    change = comparison.headline
+    if not change.significant:
+        outcome = "no significant change"
+    else:
+        outcome = f"significantly {'worse' if comparison.regressed else 'better'}"
+    return f"{measured}; {change.mean:+.3f} ({p_value(change)}) against {comparison.baseline}: {outcome}"
 
 
-def print_scores(console: Console, judged: Judged, runs: Runs, scores: Scores) -> None:
-    """A row a stage, and what each stage adds to the one before."""
-    table = Table(*_columns(scores), box=None, pad_edge=False)
-    for stage, by_metric in scores.items():
-        cells = [_interval(by_metric[HEADLINE])]
+def print_scores(console: Console, evaluation: Evaluation) -> None:
+    """A row a stage, and what each stage adds to the one above."""
+    table = Table(*_columns(evaluation), box=None, pad_edge=False)
+    for stage, by_metric in evaluation.scores.items():
+        cells = [interval(by_metric[HEADLINE])]
         cells += [f"{score.mean:.3f}" for name, score in by_metric.items() if name != HEADLINE]
         table.add_row(stage, *cells)
     console.print(table, highlight=False)
-    for first, second in (("bm25", "fusion"), ("vectors", "fusion"), ("fusion", "rerank")):
-        console.print(
-            f"{second} over {first}: {_said(compare(scores[first][HEADLINE], scores[second][HEADLINE]))}",
-            highlight=False,
-        )
-    took = ", ".join(f"{step} {seconds * 1000:.0f}" for step, seconds in runs.seconds.items())
+    for (stage, above), difference in evaluation.steps.items():
+        console.print(f"{stage} over {above}: {said(difference)}", highlight=False)
     console.print(
-        f"{len(judged.queries)} queries, generation {runs.generation}, order by {escape(runs.reranker)}; "
-        f"ms a query: {took}",
+        f"{len(evaluation.judged.queries)} queries, generation {evaluation.generation}, order by "
+        f"{escape(evaluation.reranker)}; ms a query: {milliseconds(evaluation)}",
         highlight=False,
     )
-    if runs.missing:
-        share = len(runs.missing) / len(judged.names)
+    if evaluation.missing:
+        missing, judged = len(evaluation.missing), len(evaluation.judged.names)
         console.print(
-            f"[yellow]{len(runs.missing)} of {len(judged.names)} judged names ({share:.0%}) are not in the "
-            f"store[/yellow], such as {escape(runs.missing[0])}",
+            f"[yellow]{missing} of {judged} judged names ({missing / judged:.0%}) are not in the store[/yellow], "
+            f"such as {escape(evaluation.missing[0])}",
             highlight=False,
         )
 
 
-def print_comparison(console: Console, judged: Judged, before: Scores, after: Scores) -> None:
+def print_comparison(console: Console, comparison: Comparison) -> None:
     """The stages side by side, and the queries that changed most."""
     table = Table(HEADLINE, "baseline", "now", "difference", box=None, pad_edge=False)
-    for stage in after:
-        old, new = before[stage][HEADLINE], after[stage][HEADLINE]
-        table.add_row(stage, f"{old.mean:.3f}", f"{new.mean:.3f}", _said(compare(old, new)))
+    for stage, change in comparison.stages.items():
+        table.add_row(stage, f"{change.before:.3f}", f"{change.after:.3f}", said(change.difference))
     console.print(table, highlight=False)
-    was, now = before["rerank"][HEADLINE].values, after["rerank"][HEADLINE].values
-    ordered = sorted(judged.queries, key=lambda query: now[query] - was[query])
-    worst = [query for query in ordered[:10] if now[query] < was[query]]
-    best = [query for query in ordered[::-1][:10] if now[query] > was[query]]
-    for title, changed in (("worse", worst), ("better", best)):
-        for query in changed:
-            console.print(
-                f"{title}  {was[query]:.2f} → {now[query]:.2f}  {escape(judged.queries[query])}", highlight=False
-            )
+    was, now = comparison.before.values, comparison.after.values
+    for title, changed in (("worse", comparison.worse), ("better", comparison.better)):
+        for query in changed[:SHOWN]:
+            text = escape(comparison.after.judged.queries[query])
+            console.print(f"{title}  {was[query]:.2f} → {now[query]:.2f}  {text}", highlight=False)
+
+
+def evaluation_markdown(evaluation: Evaluation, comparison: Comparison | None, report: Path) -> str:
+    """The stages as the Markdown of a Prefect artifact: figures only, the queries are in the report."""
+    columns = _columns(evaluation)
+    rows = [
+        [stage, interval(by[HEADLINE]), *(f"{score.mean:.3f}" for name, score in by.items() if name != HEADLINE)]
+        for stage, by in evaluation.scores.items()
+    ]
+    if comparison is not None:
+        columns.append("against the baseline")
+        for row in rows:
+            row.append(said(comparison.stages[row[0]].difference))
+    lines = [columns, ["---", *["---:"] * (len(columns) - 1)], *rows]
+    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return (
+        f"# {verdict(evaluation, comparison)}\n\n{len(evaluation.judged.queries)} queries on store "
+        f"`{evaluation.store}`, generation {evaluation.generation}.\n\n{table}\n\nReport: `{report}`\n"
+    )
 
 
 def print_sweep(console: Console, found: Sweep) -> None:
@@ -83,7 +92,7 @@ def print_sweep(console: Console, found: Sweep) -> None:
     best = max(method.ndcg.mean for method in found.methods)
     for method in found.methods:
         recalls = (f"{method.recall[depth]:.3f}" for depth in (10, 50, 100))
-        methods.add_row(method.name, _interval(method.ndcg), *recalls, style="bold" if method.ndcg.mean == best else "")
+        methods.add_row(method.name, interval(method.ndcg), *recalls, style="bold" if method.ndcg.mean == best else "")
     console.print(methods, highlight=False)
     pools = Table("pool", "recall", "best order", "reranked [95 % interval]", "ms", "", box=None, pad_edge=False)
     for pool in found.pools:
@@ -91,11 +100,11 @@ def print_sweep(console: Console, found: Sweep) -> None:
             str(pool.size),
             f"{pool.recall:.3f}",
             f"{pool.ceiling:.3f}",
-            _interval(pool.ndcg),
+            interval(pool.ndcg),
             f"{pool.milliseconds:.0f}",
             "← knee" if pool.size == found.knee else "",
         )
-    console.print(f"\nfusion of the settings {_interval(found.fused)}; its pool, ordered by {escape(found.reranker)}:")
+    console.print(f"\nfusion of the settings {interval(found.fused)}; its pool, ordered by {escape(found.reranker)}:")
     console.print(pools, highlight=False)
     for line in found.verdict:
         console.print(f"· {line}", highlight=False)
@@ -130,15 +139,26 @@ def draw(found: Sweep, path: Path) -> None:
     pyplot.close(figure)
 
 
-def _interval(score: Score) -> str:
+def interval(score: Score) -> str:
+    """For example: `0.606 [0.538, 0.675]`."""
     return f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
 
 
-def _columns(scores: Scores) -> list[str]:
-    metrics = [name for name in next(iter(scores.values())) if name != HEADLINE]
+def p_value(change: Difference) -> str:
+    """For example: `p = 0.021`, or `p < 0.001`."""
+    return "p < 0.001" if change.p < 0.001 else f"p = {change.p:.3f}"
+
+
+def said(change: Difference) -> str:
+    """For example: `+0.019 (p = 0.185, may be chance)`."""
+    return f"{change.mean:+.3f} ({p_value(change)}{'' if change.significant else ', may be chance'})"
+
+
+def milliseconds(evaluation: Evaluation) -> str:
+    """For example: `open 0, retrieve 9, fuse 0, rerank 5`."""
+    return ", ".join(f"{step} {seconds * 1000:.0f}" for step, seconds in evaluation.seconds.items())
+
+
+def _columns(evaluation: Evaluation) -> list[str]:
+    metrics = [name for name in next(iter(evaluation.scores.values())) if name != HEADLINE]
     return ["stage", f"{HEADLINE} [95 % interval]", *metrics]
-
-
-def _said(change: Difference) -> str:
-    weight = "" if change.p < SIGNIFICANT else ", may be chance"
-    return f"{change.mean:+.3f} (p = {change.p:.3f}{weight})"

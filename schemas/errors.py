@@ -4,6 +4,8 @@
     ├── TerminalError            the same call fails again until somebody changes something
     │   ├── BadSource            a source is missing, empty or of an unknown form
     │   ├── BadJudgements        a file of queries or judgements cannot be read
+    │   ├── BadEvaluation        a kept evaluation cannot be read
+    │   ├── Regression           the answers got significantly worse
     │   ├── DeleteGuard          a sweep would delete more of the corpus than allowed
     │   ├── ModelNotFound        no such model in a folder, the local cache or the hub
     │   ├── ModelMismatch        a model is not what its files, or the store, say it is
@@ -42,6 +44,14 @@ class BadSource(TerminalError):
 
 class BadJudgements(TerminalError):
     """A file of queries or judgements cannot be read."""
+
+
+class BadEvaluation(TerminalError):
+    """A kept evaluation cannot be read, or is of other queries."""
+
+
+class Regression(TerminalError):
+    """The answers to judged queries got significantly worse than those of a baseline."""
 
 
 class DeleteGuard(TerminalError):

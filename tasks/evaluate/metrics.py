@@ -16,6 +16,9 @@ from tasks.evaluate.judged import Judged
 from tasks.evaluate.runs import Run
 
 MEASURES = {"nDCG@10": nDCG @ 10, "MRR@10": RR @ 10, "P@5": P @ 5, "R@10": R @ 10, "R@50": R @ 50, "R@100": R @ 100}
+HEADLINE = "nDCG@10"
+# A difference is significant where chance would give one as large less often than this.
+SIGNIFICANT = 0.05
 RESAMPLES = 5_000
 SEED = 7  # the same runs give the same intervals
 
@@ -30,12 +33,20 @@ class Score:
     values: dict[str, float]  # query id → value
 
 
+Scores = dict[str, dict[str, Score]]  # stage → metric → score
+
+
 @dataclass(frozen=True)
 class Difference:
     """How two runs of the same queries differ in a metric."""
 
     mean: float  # second minus first
     p: float  # two-sided, of a paired randomisation test
+
+    @property
+    def significant(self) -> bool:
+        """Whether it is hardly chance."""
+        return self.p < SIGNIFICANT
 
 
 def measure(judged: Judged, run: Run) -> dict[str, Score]:
@@ -50,7 +61,7 @@ def measure(judged: Judged, run: Run) -> dict[str, Score]:
 
 
 def compare(first: Score, second: Score) -> Difference:
-    """Paired over the queries; Smucker, Allan & Carterette 2007 on why randomisation."""
+    """Paired over the queries of `first`; Smucker, Allan & Carterette 2007 on why randomisation."""
     before = np.array([first.values[query] for query in first.values])
     after = np.array([second.values[query] for query in first.values])
     difference = float((after - before).mean())

@@ -1,0 +1,138 @@
+"""One evaluation of a store as plain data: what was measured, how well each stage did, and what each query found.
+
+In: judged queries and settings. Out: an Evaluation, which the tables, the report and the comparison read. Kept as JSON,
+it is a baseline for a later one, when the generation that it measured is long gone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pydantic
+
+from schemas.errors import BadEvaluation
+from schemas.settings import Settings
+from tasks.evaluate.judged import Judged
+from tasks.evaluate.metrics import HEADLINE, Difference, Scores, compare, measure
+from tasks.evaluate.runs import STAGES, Answer, Runs, ask
+from tasks.store.files import write_text
+
+# So many of a query's first answers are kept: those that nDCG@10 sees.
+FIRST = 10
+
+# The settings that decide what a query finds in a store that is there.
+QUERY_SETTINGS = (
+    "candidates", "title_weight", "headings_weight", "text_weight", "rrf_k", "pool", "rerank_tokens"
+)  # fmt: skip
+
+# What each stage is measured against: (stage, the stage above it).
+STEPS = (("fusion", "bm25"), ("fusion", "vectors"), ("rerank", "fusion"))
+
+Places = dict[str, int]  # stage → place, 1-based; absent where the stage did not find it
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What judged queries say about a store."""
+
+    created: str  # ISO 8601, UTC
+    store: str
+    generation: int
+    reranker: str
+    conditions: dict[str, str]  # what decides the answers: the store, its index and the settings of a query
+    judged: Judged
+    scores: Scores
+    answers: dict[str, tuple[Answer, ...]]  # query id → the first of the final order
+    places: dict[str, dict[str, Places]]  # query id → relevant name → where each stage put it
+    missing: tuple[str, ...]  # judged names that the store does not hold at all
+    seconds: dict[str, float]  # mean of a query, a step each
+
+    @property
+    def steps(self) -> dict[tuple[str, str], Difference]:
+        """What each stage adds to the one above it."""
+        return {
+            (stage, above): compare(self.scores[above][HEADLINE], self.scores[stage][HEADLINE])
+            for stage, above in STEPS
+        }
+
+    @property
+    def values(self) -> dict[str, float]:
+        """The final order's nDCG@10 by query id."""
+        return self.scores["rerank"][HEADLINE].values
+
+    @property
+    def worst(self) -> list[str]:
+        """The queries, the worst answered first."""
+        return sorted(self.values, key=self.values.__getitem__)
+
+
+def evaluate(
+    judged: Judged,
+    settings: Settings,
+    *,
+    generation: int | None = None,
+    report: Callable[[int, int], None] = lambda *_: None,
+) -> Evaluation:
+    """Ask and measure. Errors as of tasks.search.search."""
+    runs = ask(judged, settings, generation=generation, report=report)
+    return Evaluation(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        store=str(settings.store.absolute()),
+        generation=runs.generation.number,
+        reranker=runs.reranker,
+        conditions=_conditions(runs, settings),
+        judged=judged,
+        scores={stage: measure(judged, runs.stages[stage]) for stage in STAGES},
+        answers={query: tuple(found[:FIRST]) for query, found in runs.answers.items()},
+        places={query: _places(runs, query, gains) for query, gains in judged.gains.items()},
+        missing=runs.missing,
+        seconds=runs.seconds,
+    )
+
+
+def write(path: Path, evaluation: Evaluation) -> None:
+    """Keep an evaluation, whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_text(path, _JSON.dump_json(evaluation).decode())
+
+
+def read(path: Path) -> Evaluation:
+    """An evaluation that was kept. Raises BadEvaluation."""
+    try:
+        return _JSON.validate_json(path.read_bytes())
+    except OSError as error:
+        raise BadEvaluation(f"{path} cannot be read: {error}") from error
+    except pydantic.ValidationError as error:
+        raise BadEvaluation(
+            f"{path} is not an evaluation that this Headrace kept ({error.error_count()} problems); measure it again "
+            "with: headrace evaluate --save FILE"
+        ) from error
+
+
+_JSON = pydantic.TypeAdapter(Evaluation)
+
+
+def _conditions(runs: Runs, settings: Settings) -> dict[str, str]:
+    generation = runs.generation
+    analyzer = generation.analyzer
+    values = {
+        "store": str(settings.store.absolute()),
+        "generation": f"{generation.number} of {generation.created}",
+        "documents": f"{generation.documents:,}",
+        "chunks": f"{generation.chunks:,}",
+        "embedder": generation.embedder,
+        "terms": f"tokenizer {analyzer.tokenizer}, stemmer {analyzer.stemmer}, stopwords {analyzer.stopwords}",
+    }
+    return values | {name: f"{getattr(settings, name):g}" for name in QUERY_SETTINGS} | {"reranker": runs.reranker}
+
+
+def _places(runs: Runs, query: str, gains: dict[str, int]) -> dict[str, Places]:
+    orders = {stage: {name: i for i, name in enumerate(runs.stages[stage][query], start=1)} for stage in STAGES}
+    return {
+        name: {stage: order[name] for stage, order in orders.items() if name in order}
+        for name, gain in sorted(gains.items(), key=lambda item: -item[1])
+        if gain > 0
+    }
