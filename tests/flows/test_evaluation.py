@@ -1,0 +1,79 @@
+"""The `evaluate` flow, against Prefect's own test server."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.evaluation import evaluate_flow
+from flows.local import local_refresh
+from schemas.errors import Regression
+from schemas.settings import Settings
+from tests.conftest import CORPUS
+from tests.flows.conftest import ANSWERS, QUERIES
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def api() -> Iterator[None]:
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+def artifacts() -> list[str]:
+    """The Markdown of the flow's artifacts, oldest first."""
+    wanted = ArtifactFilter(key=ArtifactFilterKey(any_=["evaluate-summary"]))
+    with get_client(sync_client=True) as client:
+        found = client.read_artifacts(artifact_filter=wanted)
+    return [str(artifact.data) for artifact in sorted(found, key=lambda artifact: artifact.created)]
+
+
+@pytest.mark.usefixtures("api")
+def test_run_fails_on_a_regression_until_the_answers_are_back_or_the_baseline_is_gone(
+    tmp_path: Path, model_cache: Path
+) -> None:
+    docs, settings = tmp_path / "corpus", Settings(store=tmp_path / "store", cache=model_cache, max_delete_share=1.0)
+    shutil.copytree(CORPUS, docs)
+    local_refresh([str(docs)], settings, lambda *_: None)
+    queries, qrels = tmp_path / "queries.jsonl", tmp_path / "qrels.tsv"
+    asked = [(f"{query}{i}", query) for query in QUERIES for i in range(3)]  # so few queries are no evidence
+    queries.write_text("".join(json.dumps({"_id": name, "text": QUERIES[query]}) + "\n" for name, query in asked))
+    qrels.write_text("".join(f"{name} 0 {ANSWERS[query]} 1\n" for name, query in asked))
+    baseline, report = tmp_path / "kept" / "baseline.json", tmp_path / "kept" / "report.html"
+
+    def run() -> str:
+        verdict: str = evaluate_flow(queries, qrels, baseline, report, settings=settings)
+        return verdict
+
+    assert run().startswith("nDCG@10 1.000")
+    assert "no significant change" in run()
+    best = baseline.read_bytes()
+
+    moved = tmp_path / "moved"
+    docs.rename(moved)
+    docs.mkdir()
+    (docs / "page.md").write_text("# Page\n\nNothing of use.")
+    local_refresh([str(docs)], settings, lambda *_: None)
+    for _ in range(2):
+        with pytest.raises(Regression, match="significantly worse"):
+            run()
+    assert baseline.read_bytes() == best
+    assert "Got worst" in report.read_text()
+    assert "significantly worse" in artifacts()[-1]
+    assert "| rerank | 0.000 [0.000, 0.000] |" in artifacts()[-1]
+
+    baseline.unlink()
+    assert run().startswith("nDCG@10 0.000")
+    assert len(artifacts()) == 5
