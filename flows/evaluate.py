@@ -66,6 +66,7 @@ def evaluate(
     from tasks.evaluate.comparison import compared
     from tasks.evaluate.judged import read_judged
     from tasks.evaluate.sweep import sweep as run_sweep
+    from tasks.store.reader import Reader
 
     judged = read_judged(queries, qrels)
     settings = settings_of(store, set_, {})
@@ -77,13 +78,15 @@ def evaluate(
             raise typer.BadParameter(f"--against: {baseline} was measured with settings of its own")
         before = evaluation.read(Path(baseline))
     with ProgressBars(err) as bars:
+        reader = Reader.open(settings.store, generation)
         now = evaluation.evaluate(
-            judged, settings, generation=generation, report=lambda done, n: bars.report("evaluate", done, n)
+            judged, settings, reader=reader, report=lambda done, n: bars.report("evaluate", done, n)
         )
         if number is not None or against:
             changed = settings_of(store, [*(set_ or []), *(against or [])], {})
+            reader = Reader.open(changed.store, number)
             before = evaluation.evaluate(
-                judged, changed, generation=number, report=lambda done, n: bars.report("baseline", done, n)
+                judged, changed, reader=reader, report=lambda done, n: bars.report("baseline", done, n)
             )
         tried = run_sweep(judged, settings, lambda done, n: bars.report("sweep", done, n)) if with_sweep else None
     comparison = None if before is None else compared(before, now)

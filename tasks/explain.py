@@ -19,7 +19,7 @@ def why(path: str, query: str, settings: Settings, *, k: int = 10, generation: i
 
     Errors as of tasks.search.search.
     """
-    used = rank(query, settings, k=k, generation=generation)
+    used = rank(query, settings, k=k, reader=None if generation is None else Reader.open(settings.store, generation))
     reader = used.reader
     rows = [row for row in reader.documents().to_pylist() if _is(row["path"], path)]
     live = [row for row in rows if row["error_kind"] is None]
@@ -32,7 +32,7 @@ def why(path: str, query: str, settings: Settings, *, k: int = 10, generation: i
     if not own:
         return Whereabouts(row["path"], "it has no chunks: no text was found in it", {}, {})
 
-    deep = rank(query, settings.model_copy(update={"candidates": DEPTH}), k=k, generation=generation)
+    deep = rank(query, settings.model_copy(update={"candidates": DEPTH}), k=k, reader=reader)
     ranks = {stage: _place(deep.stages[stage], own) for stage in ("bm25", "vectors")}
     ranks |= {stage: _place(used.stages[stage], own) for stage in ("fusion", "rerank")}
     terms = bm25_of_terms(reader, query, sorted(own), **lexical_weights(settings))

@@ -60,7 +60,8 @@ def search(
 
     Raises StoreNotFound, NoSuchGeneration, StoreFormat, CorruptStore, ModelMismatch, ModelNotFound.
     """
-    ranking = rank(query, settings, k=k, wanted=wanted, generation=generation)
+    older = None if generation is None else Reader.open(settings.store, generation)
+    ranking = rank(query, settings, k=k, wanted=wanted, reader=older)
     best = ranking.stages["rerank"][:k]
     with _timed(ranking.timings_ms, "read"):
         refs = [ref for ref, _ in best]
@@ -83,12 +84,12 @@ def search(
 
 
 def rank(
-    query: str, settings: Settings, *, k: int = 10, wanted: Filter | None = None, generation: int | None = None
+    query: str, settings: Settings, *, k: int = 10, wanted: Filter | None = None, reader: Reader | None = None
 ) -> Ranking:
-    """Every stage's order of the candidates; arguments and errors as for `search`."""
+    """Every stage's order of the candidates, of the newest generation or that of `reader`; the rest as for `search`."""
     timings: dict[str, float] = {}
     with _timed(timings, "open"):
-        reader = newest(settings.store) if generation is None else Reader.open(settings.store, generation)
+        reader = reader or newest(settings.store)
         encoder = load_encoder(settings, reader.generation.embedder)
         _check_model(reader, encoder)
     with _timed(timings, "retrieve"), ThreadPoolExecutor(1) as pool:

@@ -19,6 +19,7 @@ from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import HEADLINE, Difference, Scores, compare, measure
 from tasks.evaluate.runs import STAGES, Answer, Runs, ask
 from tasks.store.files import write_text
+from tasks.store.reader import Reader
 
 # So many of a query's first answers are kept: those that nDCG@10 sees.
 FIRST = 10
@@ -74,11 +75,11 @@ def evaluate(
     judged: Judged,
     settings: Settings,
     *,
-    generation: int | None = None,
+    reader: Reader | None = None,
     report: Callable[[int, int], None] = lambda *_: None,
 ) -> Evaluation:
-    """Ask and measure. Errors as of tasks.search.search."""
-    runs = ask(judged, settings, generation=generation, report=report)
+    """Ask and measure the newest generation, or that of `reader`. Errors as of tasks.search.search."""
+    runs = ask(judged, settings, reader=reader, report=report)
     return Evaluation(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         store=str(settings.store.absolute()),

@@ -22,6 +22,10 @@ SIGNIFICANT = 0.05
 RESAMPLES = 5_000
 SEED = 7  # the same runs give the same intervals
 
+# What decides between two runs: a difference in it is significant where chance would give one as large less often.
+HEADLINE = "nDCG@10"
+SIGNIFICANT = 0.05
+
 
 @dataclass(frozen=True)
 class Score:

@@ -42,17 +42,17 @@ def ask(
     judged: Judged,
     settings: Settings,
     *,
-    generation: int | None = None,
+    reader: Reader | None = None,
     report: Callable[[int, int], None] = lambda *_: None,
 ) -> Runs:
-    """Run every query of `judged`. Errors as of tasks.search.search."""
+    """Run every query of `judged` on the newest generation, or that of `reader`. Errors as of tasks.search.search."""
     stages: dict[str, Run] = {stage: {} for stage in STAGES}
     answers: dict[str, list[Answer]] = {}
     milliseconds: dict[str, float] = {}
     namer: Namer | None = None
     ranking: Ranking | None = None
     for done, (query, text) in enumerate(judged.queries.items(), start=1):
-        ranking = rank(text, settings, generation=generation)
+        ranking = rank(text, settings, reader=reader)
         namer = namer if namer is not None and namer.reader is ranking.reader else Namer(ranking.reader, judged.names)
         for stage, scored in ranking.stages.items():
             answers[query] = namer.answers([ref for ref, _ in scored])
