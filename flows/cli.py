@@ -20,6 +20,7 @@ from flows import golden, upkeep
 from flows.doctor import doctor
 from flows.evaluate import evaluate, sweep
 from flows.options import (
+    GateOption,
     JsonOption,
     SetOption,
     StoreOption,
@@ -64,6 +65,7 @@ def ingest(
     exclude: Annotated[
         list[str] | None, typer.Option("--exclude", metavar="GLOB", help="No files like this. Repeatable.")
     ] = None,
+    gate: GateOption = None,
     set_: SetOption = None,
     allow_deletes: Annotated[
         bool, typer.Option("--allow-deletes", help="Delete however many documents are gone from the source.")
@@ -83,7 +85,7 @@ def ingest(
 
     Example: headrace ingest ~/docs --store ./index
     """
-    flags = {"include": tuple(include or ()), "exclude": tuple(exclude or ())}
+    flags = {"include": tuple(include or ()), "exclude": tuple(exclude or ()), "gate": gate}
     settings = settings_of(
         store, set_, {k: v for k, v in flags.items() if v} | ({"max_delete_share": 1.0} if allow_deletes else {})
     )
@@ -248,14 +250,20 @@ def main() -> NoReturn:
         )
         sys.exit(1)
     except KeyboardInterrupt:
-        err.print("[yellow]stopped.[/yellow] What was published stays; run the same command again to go on.")
-        sys.exit(EXIT_INTERRUPTED)
+        _stopped()
     except Exception as error:
+        if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+            _stopped()
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer's
             error.show()
             sys.exit(error.exit_code)
         raise
     sys.exit(code if isinstance(code, int) else 0)
+
+
+def _stopped() -> NoReturn:
+    err.print("[yellow]stopped.[/yellow] What was published stays; run the same command again to go on.")
+    sys.exit(EXIT_INTERRUPTED)
 
 
 def _interrupt(_signal: int, _frame: FrameType | None) -> None:

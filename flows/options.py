@@ -23,6 +23,9 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; `headrace settings` lists them. Repeatable."),
 ]
+GateOption = Annotated[
+    Path | None, typer.Option("--gate", metavar="FOLDER", help=str(Settings.model_fields["gate"].description))
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
 

@@ -35,6 +35,7 @@ UNITS = {
     "evaluate": "queries",
     "baseline": "queries",
     "sweep": "queries",
+    "gate": "queries",
 }
 
 
@@ -89,6 +90,8 @@ def print_summary(console: Console, summary: RefreshSummary) -> None:
     console.print(escape(one_line(summary)), highlight=False)
     if summary.published:
         console.print(f"[dim]{stage_seconds(summary)} of work; stages overlap[/dim]", highlight=False)
+    if summary.gate:
+        console.print(f"through the gate: {summary.gate}", highlight=False)
     in_quarantine = summary.quarantined + summary.still_quarantined
     if in_quarantine:
         console.print(

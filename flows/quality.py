@@ -13,7 +13,7 @@ from rich.table import Table
 
 from tasks.evaluate.comparison import SHOWN, Comparison
 from tasks.evaluate.evaluation import Evaluation
-from tasks.evaluate.metrics import HEADLINE, Difference, Score
+from tasks.evaluate.metrics import HEADLINE, Difference, Score, p_value
 from tasks.evaluate.sweep import Sweep
 
 
@@ -142,11 +142,6 @@ def draw(found: Sweep, path: Path) -> None:
 def interval(score: Score) -> str:
     """For example: `0.606 [0.538, 0.675]`."""
     return f"{score.mean:.3f} [{score.low:.3f}, {score.high:.3f}]"
-
-
-def p_value(change: Difference) -> str:
-    """For example: `p = 0.021`, or `p < 0.001`."""
-    return "p < 0.001" if change.p < 0.001 else f"p = {change.p:.3f}"
 
 
 def said(change: Difference) -> str:

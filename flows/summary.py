@@ -34,4 +34,5 @@ def summary_markdown(summary: RefreshSummary) -> str:
     return (
         f"# {one_line(summary)}\n\nStore `{summary.store}`.\n\n| | |\n|---|---:|\n{table}\n\n"
         f"Work a stage (stages overlap): {stage_seconds(summary)}.\n"
+        + (f"\nThrough the gate: {summary.gate}.\n" if summary.gate else "")
     )

@@ -10,7 +10,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import JsonOption, SetOption, StoreOption, err, out, print_json, settings_of
+from flows.options import GateOption, JsonOption, SetOption, StoreOption, err, out, print_json, settings_of
 from flows.printing import ProgressBars, print_generations
 
 GenerationOption = Annotated[
@@ -197,6 +197,7 @@ def migrate(
     model: Annotated[str, typer.Option("--model", help="The new embedder: a folder or a hub name.")],
     yes: Annotated[bool, typer.Option("--yes", help="Switch without asking.")] = False,
     store: StoreOption = None,
+    gate: GateOption = None,
     set_: SetOption = None,
 ) -> None:
     """Change a store's embedding model, or its precision, without parsing anything again.
@@ -211,7 +212,10 @@ def migrate(
     from tasks.models import decided
     from tasks.store.generation import read
 
-    settings = decided(settings_of(store, set_, {"embedder": model}), None)
+    flags = {"embedder": model} | ({"gate": gate} if gate else {})
+    settings = decided(settings_of(store, set_, flags), None)
+    configured = settings_of(store, None, {})  # without what this command changes: the old vectors' own model
+    embedding = {name: getattr(configured, name) for name in ("embedder", "embed_backend", "embed_precision")}
     before = read(settings.store)
     with ProgressBars(err) as bars:
 
@@ -224,10 +228,12 @@ def migrate(
             )
             return yes or typer.confirm("Switch to the new vectors?", err=True)
 
-        after = migrate_store(settings, bars.report, agree)
+        after = migrate_store(settings, settings.model_copy(update=embedding), bars.report, agree)
     if after.number == before.number:
         out.print(f"generation {after.number} stays, with vectors of {after.embedder}", highlight=False)
         return
+    if measured := after.event.partition(", ")[2]:
+        out.print(f"through the gate: {measured}", highlight=False)
     out.print(
         f"generation {after.number}: {after.chunks:,} chunks, vectors of {after.embedder}\n"
         f'set embedder = "{model}" in headrace.toml, or HEADRACE_EMBEDDER, for ingest and query',

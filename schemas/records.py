@@ -222,5 +222,6 @@ class RefreshSummary:
     chunks: int = 0  # written by this run
     embedded: int = 0  # vectors computed
     reused: int = 0  # vectors taken from the ledger
+    gate: str = ""  # what the gate measured; empty where there was none to pass
     seconds: dict[str, float] = field(default_factory=dict)  # work time a stage; stages overlap
     elapsed: float = 0.0  # seconds, wall clock

@@ -6,10 +6,10 @@ Strength, weakest first: defaults, `headrace.toml`, environment (`HEADRACE_…`)
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 Stemmer = Literal[
@@ -96,6 +96,12 @@ class Settings(BaseSettings):
     keep_hours: float = Field(24.0, ge=0, description="Generations younger than this are kept too.")
     max_delete_share: float = Field(
         0.3, ge=0, le=1, description="A sweep that would delete a larger share of a source stops."
+    )
+
+    gate: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
+        None,
+        description="Folder of judged queries, queries.jsonl and qrels.tsv as `headrace golden` keeps them: ingest and "
+        "migrate publish once, at their end, and only what answers them no worse than before. Empty for none.",
     )
 
     candidates: int = Field(100, ge=1, description="Chunks taken from BM25 and from vectors before fusion.")

@@ -15,7 +15,7 @@ from schemas.settings import Settings
 from tasks.embed import open_ledger
 from tasks.scan import KnownDocument
 from tasks.store.generation import Generation
-from tasks.store.writer import publish
+from tasks.store.writer import Gate, publish
 
 
 def merge_batches(
@@ -24,8 +24,12 @@ def merge_batches(
     replaced: Mapping[str, Sequence[KnownDocument]],
     obsolete: Sequence[KnownDocument],
     settings: Settings,
+    gate: Gate | None = None,
 ) -> Generation:
-    """Publish `batches` on top of `base`; bury the `obsolete` rows, and of `replaced` (by URI) those now superseded."""
+    """Publish `batches` on top of `base`; bury the `obsolete` rows, and of `replaced` (by URI) those now superseded.
+
+    Where `gate` refuses the generation the batches stay staged, for the next run.
+    """
     tombstones = [row.doc_id for row in obsolete]
     for batch in batches:
         for document in pq.read_table(batch.part("staged"), columns=["uri", "error_kind"]).to_pylist():
@@ -41,6 +45,7 @@ def merge_batches(
         tombstones=tombstones,
         hnsw_min_rows=settings.hnsw_min_rows,
         memory_mb=settings.memory_mb,
+        gate=gate,
     )
     for batch in batches:
         batch.part("staged").unlink()

@@ -17,6 +17,7 @@ import pyarrow as pa
 
 from schemas.settings import Settings
 from tasks.chunk import embedded_text
+from tasks.evaluate.judged import read_folder
 from tasks.models import Encoder, load_encoder
 from tasks.store import connect
 from tasks.store.generation import Generation, read
@@ -27,7 +28,7 @@ from tasks.store.rebuild import alone, remake
 BATCH = 2_048
 SAMPLED, NEAREST = 100, 10
 
-Report = Callable[[str, int, int], None]  # stage (embed, rebuild), done, total
+Report = Callable[[str, int, int], None]  # stage (embed, rebuild, gate), done, total
 
 
 @dataclass(frozen=True)
@@ -39,17 +40,25 @@ class Agreement:
     same_first: float  # share of the queries with the same nearest
 
 
-def migrate(settings: Settings, report: Report, agree: Callable[[Agreement], bool]) -> Generation:
+def migrate(settings: Settings, before: Settings, report: Report, agree: Callable[[Agreement], bool]) -> Generation:
     """Give the store of `settings` vectors of their embedder, where `agree` says so of the comparison.
 
+    A gate asks the old vectors with the settings `before`, and the new ones, complete by then, with `settings`.
+
     Returns the newest generation: the old one where the vectors are of that embedder already, or `agree` said no. No
-    ingest can run meanwhile. Raises StoreNotFound, StoreBusy, StoreNotWritable, ModelNotFound, ModelMismatch.
+    ingest can run meanwhile. Raises StoreNotFound, StoreBusy, StoreNotWritable, ModelNotFound, ModelMismatch,
+    BadJudgements, Regression.
     """
     encoder = load_encoder(settings)
     store = settings.store
     if read(store).embedder == encoder.fingerprint:
         return read(store)
     with alone(store) as base:
+        gate = None
+        if settings.gate is not None:
+            from tasks.evaluate.gate import open_gate
+
+            gate = open_gate(read_folder(settings.gate), before, settings, report)
         ledger = Ledger(store, encoder.fingerprint)
         try:
             _embed(store, base, ledger, encoder, report)
@@ -62,6 +71,7 @@ def migrate(settings: Settings, report: Report, agree: Callable[[Agreement], boo
                 hnsw_min_rows=settings.hnsw_min_rows,
                 memory_mb=settings.memory_mb,
                 report=lambda done, total: report("rebuild", done, total),
+                gate=gate,
             )
         finally:
             ledger.close()

@@ -2,7 +2,9 @@
 
 The one implementation behind `headrace ingest` and the Prefect flow; they differ in `submit`, which runs a stage on a
 batch and gives a future. Batches stream: while one is embedded the next ones are parsed and chunked, and no more than a
-few are under way at once. A generation is published every `publish_chunks` chunks or `publish_seconds`, and at the end.
+few are under way at once. A generation is published every `publish_chunks` chunks or `publish_seconds`, and at the end;
+before a gate all batches wait staged, and are published once, as the one generation that it can judge. The first ingest
+of a store has nothing to be worse than, and no gate.
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from tasks.carry import carry_over
 from tasks.chunk import chunk_batch, chunker_fingerprint
 from tasks.compact import collect_garbage, compact_store, compaction_under_way, stop_compactions
 from tasks.embed import embed_batch, open_ledger
+from tasks.evaluate.judged import Judged, read_folder
 from tasks.merge import merge_batches
 from tasks.models import decided, load_encoder
 from tasks.parse import parse_batch, parser_fingerprint
@@ -35,7 +38,7 @@ from tasks.sources import Source, open_sources
 from tasks.store.compaction import due
 from tasks.store.generation import Analyzer, Generation, exists, read
 from tasks.store.reader import Reader
-from tasks.store.writer import clear_staging, writing
+from tasks.store.writer import Gate, clear_staging, writing
 
 logger = logging.getLogger(__name__)
 
@@ -54,17 +57,20 @@ class Future(Protocol):
 
 
 Submit = Callable[..., Future]  # submit(stage, *arguments)
-Report = Callable[[str, int, int], None]  # stage, done, total; documents for scan and parse, chunks for embed
+# stage, done, total; documents for scan and parse, chunks for embed, queries for gate
+Report = Callable[[str, int, int], None]
 
 
 def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: Report) -> RefreshSummary:
     """Refresh `settings.store` from `sources`.
 
-    Raises BadSource, SourceUnreachable, DeleteGuard, StoreBusy, StoreFormat, ModelNotFound, ModelMismatch. Whatever it
-    raises, what was published stays, and staged batches and embeddings are taken up by the next run.
+    Raises BadSource, SourceUnreachable, DeleteGuard, BadJudgements, Regression, StoreBusy, StoreFormat,
+    ModelNotFound, ModelMismatch. Whatever it raises, what was published stays, and staged batches and embeddings are
+    taken up by the next run.
     """
     started = time.perf_counter()
     opened = open_sources(list(sources), settings)  # a misspelt source fails before a store is made for it
+    judged = None if settings.gate is None else read_folder(settings.gate)
     settings = decided(settings, read(settings.store).embedder if exists(settings.store) else None)
     encoder = load_encoder(settings)
     analyzer = Analyzer(settings.tokenizer, settings.stemmer, settings.stopwords)
@@ -76,7 +82,8 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
         seen = SeenFiles(settings.store)
         plan = _plan(opened, settings, base, seen)
         report("scan", plan.files, plan.files)
-        run = _Run(settings, submit, report, plan, base)
+        gate = None if judged is None or plan.empty or not base.documents else _gate(judged, settings, report)
+        run = _Run(settings, submit, report, plan, base, gate)
         run.summary.seconds["scan"] = time.perf_counter() - started
         try:
             if not plan.empty:
@@ -98,6 +105,12 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
     return run.summary
 
 
+def _gate(judged: Judged, settings: Settings, report: Report) -> Gate:
+    from tasks.evaluate.gate import open_gate  # scipy takes a second to import
+
+    return open_gate(judged, settings, settings, report)
+
+
 def _plan(sources: Sequence[Source], settings: Settings, base: Generation, seen: SeenFiles) -> Plan:
     parser = parser_fingerprint(settings)
     with Reader(settings.store, base) as reader:
@@ -116,8 +129,10 @@ def _plan(sources: Sequence[Source], settings: Settings, base: Generation, seen:
 class _Run:
     """One refresh after its scan: batches stream through the stages, groups of them become generations."""
 
-    def __init__(self, settings: Settings, submit: Submit, report: Report, plan: Plan, base: Generation) -> None:
-        self.settings, self.submit, self.report, self.plan = settings, submit, report, plan
+    def __init__(
+        self, settings: Settings, submit: Submit, report: Report, plan: Plan, base: Generation, gate: Gate | None
+    ) -> None:
+        self.settings, self.submit, self.report, self.plan, self.gate = settings, submit, report, plan, gate
         self.generation = base
         self.parsed = 0  # documents, those that an earlier run staged included
         self.obsolete = plan.obsolete  # buried by the first publish
@@ -126,7 +141,10 @@ class _Run:
         self.summary = RefreshSummary(store=str(settings.store), generation=base.number, **counts)
 
     def publish_all(self) -> None:
-        """Embed everything and publish it, a generation every `publish_chunks` chunks or `publish_seconds`."""
+        """Embed everything and publish it, a generation every `publish_chunks` chunks or `publish_seconds`.
+
+        With a gate it is one generation, at the end.
+        """
         group: list[BatchRef] = []
         published = time.monotonic()
         try:
@@ -134,12 +152,13 @@ class _Run:
                 group.append(batch)
                 self._count(batch)
                 overdue = time.monotonic() - published >= self.settings.publish_seconds
-                if overdue or sum(b.chunks for b in group) >= self.settings.publish_chunks:
+                enough = overdue or sum(b.chunks for b in group) >= self.settings.publish_chunks
+                if enough and self.gate is None:
                     whole, group = group, []  # a publish that is interrupted ends by itself
                     self._publish(whole)
                     published = time.monotonic()
         except KeyboardInterrupt:
-            if group:  # here and now: the stages' workers may be busy
+            if group and self.gate is None:  # here and now: the stages' workers may be busy
                 merge_batches(group, self.generation, self.plan.replaced, self.obsolete, self.settings)
             raise
         if group or self.obsolete:
@@ -181,10 +200,14 @@ class _Run:
 
     def _publish(self, group: Sequence[BatchRef]) -> None:
         started = time.perf_counter()
-        merged = self.submit(merge_batches, group, self.generation, self.plan.replaced, self.obsolete, self.settings)
-        self.generation, self.obsolete = merged.result(), []
+        arguments = (group, self.generation, self.plan.replaced, self.obsolete, self.settings)
+        if self.gate is None:
+            self.generation = self.submit(merge_batches, *arguments).result()
+        else:  # in this thread, which Ctrl-C reaches: asking the queries may take minutes
+            self.generation = merge_batches(*arguments, gate=self._passed)
+        self.obsolete = []
         seconds = self.summary.seconds
-        seconds["merge"] = seconds.get("merge", 0.0) + time.perf_counter() - started
+        seconds["merge"] = seconds.get("merge", 0.0) + time.perf_counter() - started - seconds.get("gate", 0.0)
         self.summary.published += self.generation.number != self.summary.generation
         self.summary.generation = self.generation.number
         self.report("publish", self.summary.published, self.summary.published)
@@ -192,6 +215,14 @@ class _Run:
         wanted = settings.compact == "after-publish" and due(self.generation, memory_mb=settings.memory_mb)
         if wanted and not compaction_under_way(settings.store):  # else the next publish looks again
             self.compactions.append(self.submit(compact_store, settings))
+
+    def _passed(self, base: Generation, candidate: Generation) -> str:
+        """The gate's verdict, and its time apart from the merge's."""
+        assert self.gate is not None
+        started = time.perf_counter()
+        self.summary.gate = self.gate(base, candidate)
+        self.summary.seconds["gate"] = time.perf_counter() - started
+        return self.summary.gate
 
     def tidy(self) -> None:
         """Wait for the compactions under way, and remove what expired."""
@@ -229,7 +260,10 @@ def _batches(files: Sequence[FileState], settings: Settings) -> Iterator[list[Fi
 
 
 def _adopt(store: Path, files: Sequence[FileState], settings: Settings) -> tuple[list[BatchRef], list[FileState]]:
-    """Batches that a killed run staged and that are still wanted whole, and the files that they leave to parse."""
+    """Batches that a run staged and that are still wanted whole, and the files that they leave to parse.
+
+    The others are removed: a gate may refuse run after run, and only one that ends well clears all of its staging.
+    """
     wanted = {(state.uri, state.content_hash): state for state in files}
     parser = parser_fingerprint(settings)
     current = {parser, f"{parser}+{chunker_fingerprint(settings)}"}
@@ -245,4 +279,10 @@ def _adopt(store: Path, files: Sequence[FileState], settings: Settings) -> tuple
             batch = BatchRef(path.parent, path.name.removesuffix(".staged.parquet"), documents=len(rows))
             quarantined = sum(row["error_kind"] is not None for row in rows)
             adopted.append(replace(batch, chunks=sum(row["chunk_count"] for row in rows), quarantined=quarantined))
+    kept = {batch.part(kind) for batch in adopted for kind in ("staged", "chunks")}
+    for path in set((store / "staging").glob("*/*")) - kept:
+        path.unlink()
+    for folder in (store / "staging").iterdir():
+        if not any(folder.iterdir()):
+            folder.rmdir()
     return adopted, list(wanted.values())

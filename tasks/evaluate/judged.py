@@ -45,6 +45,11 @@ def read_judged(queries: Path, qrels: Path) -> Judged:
     return Judged({query: texts[query] for query in wanted}, wanted)
 
 
+def read_folder(folder: Path) -> Judged:
+    """The judged queries of a folder: its one file queries.… and its one qrels.…, in any form. Raises BadJudgements."""
+    return read_judged(_only(folder, "queries"), _only(folder, "qrels"))
+
+
 def read_queries(path: Path) -> dict[str, str]:
     """Queries by id, in the order of the file. Raises BadJudgements."""
     text = _read(path)
@@ -90,6 +95,16 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
             raise BadJudgements(f"{path}:{n}: {len(fields)} fields, expected 3 or 4")
         gains.setdefault(query.strip(), {})[name.strip()] = gain
     return gains
+
+
+def _only(folder: Path, stem: str) -> Path:
+    found = sorted(folder.glob(f"{stem}.*"))
+    if len(found) != 1:
+        raise BadJudgements(
+            f"{folder} holds {len(found)} files {stem}.…; a folder of judged queries has one of queries.… and qrels.…; "
+            f'make them with: headrace golden add "a question" --into {folder}'
+        )
+    return found[0]
 
 
 def _field(pattern: re.Pattern[str], topic: str, path: Path) -> str:

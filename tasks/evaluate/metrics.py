@@ -22,10 +22,6 @@ SIGNIFICANT = 0.05
 RESAMPLES = 5_000
 SEED = 7  # the same runs give the same intervals
 
-# What decides between two runs: a difference in it is significant where chance would give one as large less often.
-HEADLINE = "nDCG@10"
-SIGNIFICANT = 0.05
-
 
 @dataclass(frozen=True)
 class Score:
@@ -80,6 +76,11 @@ def compare(first: Score, second: Score) -> Difference:
         rng=np.random.default_rng(SEED),
     )
     return Difference(difference, float(result.pvalue))
+
+
+def p_value(change: Difference) -> str:
+    """For example: `p = 0.021`, or `p < 0.001`."""
+    return "p < 0.001" if change.p < 0.001 else f"p = {change.p:.3f}"
 
 
 def _score(by_query: dict[str, float]) -> Score:

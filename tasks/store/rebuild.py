@@ -24,7 +24,7 @@ from tasks.store.generation import Analyzer, Generation, Segment
 from tasks.store.ledger import Ledger, damaged_parts
 from tasks.store.segment import build_segment
 from tasks.store.verify import Report
-from tasks.store.writer import committing, locked, new_segment, publish_segment, writing
+from tasks.store.writer import Gate, admit, committing, locked, new_segment, publish_segment, writing
 
 logger = logging.getLogger(__name__)
 
@@ -61,12 +61,19 @@ def alone(store: Path) -> Iterator[Generation]:
 
 
 def remake(
-    store: Path, target: Generation, ledger: Ledger, *, hnsw_min_rows: int, memory_mb: int, report: Report
+    store: Path,
+    target: Generation,
+    ledger: Ledger,
+    *,
+    hnsw_min_rows: int,
+    memory_mb: int,
+    report: Report,
+    gate: Gate | None = None,
 ) -> Generation:
     """Publish `target`, the newest generation with another analyzer or other vectors, its segments made from Parquet.
 
     The caller is `alone` with the store. Raises CorruptStore, changing nothing, where both copies of a segment are
-    damaged or the ledger lacks a vector.
+    damaged or the ledger lacks a vector, and likewise what `gate` raises.
     """
     built: list[tuple[Path, Segment]] = []
     buried: list[str] = []  # by newer segments, so: newest first
@@ -92,11 +99,9 @@ def remake(
         for aside, segment in built:
             publish_segment(store, aside, segment)
         segments = tuple(segment for _, segment in built)
-        published = Generation(
-            target.number + 1, target.embedder, target.dim, target.analyzer, segments, event=target.event
-        )
-        generations.write(store, published)
-    return published
+        number = target.number + 1
+        candidate = Generation(number, target.embedder, target.dim, target.analyzer, segments, event=target.event)
+        return admit(store, generations.read(store), candidate, gate)
 
 
 def _whole(store: Path, segment: Segment) -> set[str]:

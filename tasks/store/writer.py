@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import shutil
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -32,6 +32,10 @@ from tasks.store.segment import LENGTHS, build_segment
 
 # A commit takes as long as its segment takes to build: seconds.
 COMMIT_TIMEOUT_S = 600.0
+
+# Looks at the newest generation and at a candidate for the next. Raises to refuse it, or gives what shall stand in its
+# event.
+Gate = Callable[[Generation, Generation], str]
 
 
 @contextmanager
@@ -108,12 +112,13 @@ def publish(
     tombstones: Sequence[str],
     hnsw_min_rows: int,
     memory_mb: int = 2048,
+    gate: Gate | None = None,
 ) -> Generation:
     """Merge Parquet parts (DOCUMENTS, CHUNKS) and tombstones into a generation on top of the newest, and return it.
 
     `tombstones` are doc_ids to bury; a document published again buries its older self without being named. What the
     store has already in the same form is left out: a publish repeated changes nothing and gives the generation that is
-    there.
+    there. What `gate` raises leaves the store as it was.
     """
     with committing(store):
         base = generations.read(store) if generations.exists(store) else identity
@@ -135,9 +140,25 @@ def publish(
         )
         publish_segment(store, aside, segment)
         segments = (*without(base.segments, changes.buried), segment)
-        published = Generation(number, base.embedder, base.dim, base.analyzer, segments, event="ingest")
-        generations.write(store, published)
-        return published
+        candidate = Generation(number, base.embedder, base.dim, base.analyzer, segments, event="ingest")
+        return admit(store, base, candidate, gate)
+
+
+def admit(store: Path, base: Generation, candidate: Generation, gate: Gate | None) -> Generation:
+    """Make `candidate`, whose segments are in their place, the newest generation after `base`, where `gate` lets it.
+
+    The caller holds the right to commit. While the gate decides no manifest names the candidate: only who is handed it
+    can read it, no listing, rollback or collection meets it, and after a crash its segments are swept like any litter.
+    """
+    if gate is not None:
+        try:
+            measured = gate(base, candidate)
+        except BaseException:
+            sweep(store)
+            raise
+        candidate = replace(candidate, event=f"{candidate.event}, {measured}")
+    generations.write(store, candidate)
+    return candidate
 
 
 def new_segment(store: Path, number: int, folder: str = "building") -> Path:

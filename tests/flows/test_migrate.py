@@ -61,7 +61,7 @@ def test_queries_go_on_until_the_switch_and_the_documents_stay(
         return True
 
     before = read(built.store)
-    after = migrate(target, quiet, agree)
+    after = migrate(target, built, quiet, agree)
     assert (after.number, after.event, after.dim) == (2, "migrate", 32)
     assert (after.documents, after.chunks) == (before.documents, before.chunks)
     assert verify(built.store) == []
@@ -85,14 +85,14 @@ def test_interrupted_migration_embeds_nothing_twice(built: Settings) -> None:
         assert agreement.shared > 0.85  # the same model in another precision
         return False
 
-    assert migrate(target, quiet, refuse) == read(built.store)
+    assert migrate(target, built, quiet, refuse) == read(built.store)
     ledger = built.store / "embeddings" / load_encoder(target).fingerprint
     parts = sorted(ledger.iterdir())
-    after = migrate(target, lambda stage, *_: stages.append(stage), lambda _: True)
+    after = migrate(target, built, lambda stage, *_: stages.append(stage), lambda _: True)
     assert sorted(ledger.iterdir()) == parts
     assert after.embedder.endswith("-int8")
     assert {"embed", "rebuild"} == set(stages)
-    assert migrate(target, quiet, lambda _: False) == after
+    assert migrate(target, built, quiet, lambda _: False) == after
 
     again = local_refresh([str(CORPUS)], target.model_copy(update={"embed_precision": "auto"}), quiet)
     assert (again.generation, again.published, again.embedded) == (2, 0, 0)
