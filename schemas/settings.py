@@ -111,9 +111,16 @@ class Settings(BaseSettings):
     headings_weight: float = Field(1.0, ge=0, description="Weight of a term in a chunk's heading path.")
     text_weight: float = Field(1.0, gt=0, description="Weight of a term in a chunk's text.")
     identifier_weight: float = Field(
-        4.0, ge=1, description="How often an identifier in a question (E1234, rds.force_ssl) counts for BM25."
+        4.0, ge=1, description="How often an identifier in a question (CREATE_FAILED, rds.force_ssl) counts for BM25."
     )
     rrf_k: int = Field(60, ge=1, description="Constant of reciprocal rank fusion.")
+    vector_weight: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="Share of the cosine, beside BM25's, in the order that fusion gives the pool; at most one half "
+        "where the question holds an identifier.",
+    )
     pool: int = Field(50, ge=1, description="Fused candidates that the reranker sees.")
     rerank_tokens: int = Field(256, ge=16, le=512, description="Most tokens of a (query, passage) pair.")
 

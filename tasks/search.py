@@ -21,6 +21,7 @@ from tasks.rerank import fusion_scores, load_reranker, passage
 from tasks.store.filters import Matching, matching_chunks
 from tasks.store.lexical import FieldWeights, bm25, bm25_of_terms
 from tasks.store.reader import ChunkRef, Reader, newest
+from tasks.store.terms import identifiers
 from tasks.store.vectors import cosines, nearest
 
 Scored = list[tuple[ChunkRef, float]]
@@ -109,7 +110,8 @@ def rank(
         if reranker is None:
             known = dict(bm25(reader, query, len(refs), matching=Matching.of_chunks(refs), **weights))
             near = cosines(reader, vector, refs)
-            scores = fusion_scores([near[ref] for ref in refs], [known.get(ref, 0.0) for ref in refs])
+            lexical_scores = [known.get(ref, 0.0) for ref in refs]
+            scores = fusion_scores([near[ref] for ref in refs], lexical_scores, _vector_weight(query, settings))
         else:
             texts = reader.fetch(refs, "title, headings, text")
             scores = reranker.score(query, [passage(*texts[ref]) for ref in refs])
@@ -128,6 +130,11 @@ def lexical_weights(settings: Settings) -> LexicalWeights:
     """The settings' weights for BM25."""
     fields = FieldWeights(settings.title_weight, settings.headings_weight, settings.text_weight)
     return {"weights": fields, "identifier_weight": settings.identifier_weight}
+
+
+def _vector_weight(query: str, settings: Settings) -> float:
+    """The settings' weight; at most that of BM25 where the query names an identifier, whose meaning no vector has."""
+    return min(settings.vector_weight, 0.5) if identifiers(query) else settings.vector_weight
 
 
 def _check_model(reader: Reader, encoder: Encoder) -> None:

@@ -30,11 +30,13 @@ def test_rrf_prefers_what_both_lists_hold() -> None:
     assert reciprocal_rank_fusion([["a", "b"], ["c", "b"]])[0][0] == "b"
 
 
-@given(scores)
-def test_fusion_scores_lie_in_the_unit_interval_and_rise_with_both_inputs(pairs: list[tuple[float, float]]) -> None:
+@given(scores, st.floats(0, 1))
+def test_fusion_scores_lie_in_the_unit_interval_and_rise_with_both_inputs(
+    pairs: list[tuple[float, float]], weight: float
+) -> None:
     cosines, lexical = zip(*pairs, strict=True)
-    fused = fusion_scores(cosines, lexical)
-    assert ((fused >= 0) & (fused <= 1)).all()
+    fused = fusion_scores(cosines, lexical, weight)
+    assert ((fused >= 0) & (fused <= 1 + 1e-12)).all()
     for i, (cosine, bm25) in enumerate(pairs):
         for j, (other_cosine, other_bm25) in enumerate(pairs):
             if cosine >= other_cosine and bm25 >= other_bm25:
@@ -42,8 +44,8 @@ def test_fusion_scores_lie_in_the_unit_interval_and_rise_with_both_inputs(pairs:
 
 
 def test_fusion_scores_of_an_empty_pool_are_empty() -> None:
-    assert fusion_scores([], []).shape == (0,)
-    assert np.array_equal(fusion_scores([0.0], [0.0]), [0.0])
+    assert fusion_scores([], [], 0.6).shape == (0,)
+    assert np.array_equal(fusion_scores([0.0], [0.0], 0.6), [0.0])
 
 
 def test_passage_does_not_repeat_a_title_that_the_text_holds() -> None:

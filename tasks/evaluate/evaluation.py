@@ -26,8 +26,8 @@ FIRST = 10
 
 # The settings that decide what a query finds in a store that is there.
 QUERY_SETTINGS = (
-    "candidates", "title_weight", "headings_weight", "text_weight", "identifier_weight", "rrf_k", "pool",
-    "rerank_tokens",
+    "candidates", "title_weight", "headings_weight", "text_weight", "identifier_weight", "rrf_k",
+    "vector_weight", "pool", "rerank_tokens",
 )  # fmt: skip
 
 # What each stage is measured against: (stage, the stage above it).

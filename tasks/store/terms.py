@@ -9,8 +9,9 @@ https://duckdb.org/docs/stable/core_extensions/full_text_search. Three tokenizer
             create_failed. So both the exact identifier and its parts are found; what search engines call a word
             delimiter that preserves the original.
 
-An identifier in a question, as opposed to words that a hyphen joins, has a joint that is none (`rds.force_ssl`), digits
-among letters (`E1234`), a capital inside a word (`PutMetricAlarm`), or many parts (`x-amz-server-side-encryption`).
+An identifier in a question, as opposed to words that a hyphen joins, has another joint than that (`rds.force_ssl`),
+three parts or more (`x-amz-server-side-encryption`), or two capitals inside a word (`PutMetricAlarm`). Names with one,
+or with digits (`CloudWatch`, `IL6`), are words like others: to weigh them too made the answers of SciFact worse.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ COMPOUND = r"[\pL\pN]+(?:(?:::|://|[._:/@+\-])[\pL\pN]+)+"
 
 # COMPOUND or a single word, and what makes it an identifier, in Python's syntax
 _WORD = re.compile(r"[^\W_]+(?:(?:::|://|[._:/@+\-])[^\W_]+)*")
-_IDENTIFIER = re.compile(r"[._:/@+]|[^\W\d_]-?\d|\d[^\W\d_]|[a-z][A-Z]|(?:-.*){3}")
+_IDENTIFIER = re.compile(r"[._:/@+]|-.*-|[a-z][A-Z][a-z].*[a-z][A-Z][a-z]")
 
 
 def tokens_sql(tokenizer: str, text: str, *, ascii_only: bool = False) -> str:
@@ -53,9 +54,14 @@ def query_terms(con: duckdb.DuckDBPyConnection, query: str, analyzer: Analyzer) 
     return [term for (term,) in rows.fetchall()]
 
 
+def identifiers(query: str) -> list[str]:
+    """The identifiers in `query`, as they stand there."""
+    return [word for word in _WORD.findall(query) if _IDENTIFIER.search(word)]
+
+
 def identifier_terms(con: duckdb.DuckDBPyConnection, query: str, analyzer: Analyzer) -> list[str]:
     """The distinct stems of the identifiers in `query`, whole."""
-    words = [word for word in _WORD.findall(query) if _IDENTIFIER.search(word)]
+    words = identifiers(query)
     if not words:
         return []
     rows = con.execute(

@@ -173,12 +173,12 @@ def test_exact_identifier_comes_first(tmp_path: Path, tokenizer: str, query: str
 @pytest.mark.parametrize(
     ("query", "identifiers"),
     [
-        ("why is rds.force_ssl off? (E1234)", ["e1234", "rds.force_ssl"]),
+        ("why is rds.force_ssl off? (TLS1.3)", ["rds.force_ssl", "tls1.3"]),
         ("is arn:aws:iam::aws:policy/Admin or std::vector meant", ["arn:aws:iam::aws:policy/admin", "std::vector"]),
-        ("PutMetricAlarm on CloudWatch or SHA-256", ["cloudwatch", "putmetricalarm", "sha-256"]),
+        ("PutMetricAlarm on CloudWatch or SCRAM-SHA-256", ["putmetricalarm", "scram-sha-256"]),
         ("x-amz-server-side-encryption, a well-known header", ["x-amz-server-side-encrypt"]),
         ("open to 0.0.0.0/0.", ["0.0.0.0/0"]),
-        ("How do I rotate 2 IAM keys - state by state?", []),
+        ("How do I rotate 2 IAM keys of IL6 or p53-like genes - state by state?", []),
     ],
 )
 def test_identifiers_are_told_from_words(query: str, identifiers: list[str]) -> None:
