@@ -1,14 +1,14 @@
-"""Merge the ranked lists of BM25 and vectors into one: by rank, or by scores brought to a common scale."""
+"""Merge what BM25 and vectors found into one order: by rank, or by scores brought to a common scale."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from typing import TypeVar
 
 import numpy as np
 
 Key = TypeVar("Key", bound=Hashable)
-Scored = Sequence[tuple[Key, float]]
+Scale = Callable[[np.ndarray], np.ndarray]  # float64[n] → float64[n]
 
 
 def reciprocal_rank_fusion(
@@ -24,38 +24,33 @@ def reciprocal_rank_fusion(
     for ranking, weight in zip(rankings, weights or [1.0] * len(rankings), strict=True):
         for rank, key in enumerate(ranking, start=1):
             scores[key] = scores.get(key, 0.0) + weight / (k + rank)
-    return _best_first(scores)
-
-
-def convex_combination(lists: Sequence[Scored[Key]], weights: Sequence[float]) -> list[tuple[Key, float]]:
-    """Each key's weighted sum of its scores, each list's scaled from its least, 0, to its greatest, 1; best first.
-
-    A key that a list lacks has 0 there. Bruch, Gai & Ingber 2023, "An Analysis of Fusion Functions for Hybrid
-    Retrieval".
-    """
-    scores: dict[Key, float] = {}
-    for scored, weight in zip(lists, weights, strict=True):
-        values = np.array([score for _, score in scored])
-        span = np.ptp(values) if len(values) else 0.0
-        scaled = (values - values.min()) / span if span else np.ones_like(values)
-        for (key, _), value in zip(scored, scaled, strict=True):
-            scores[key] = scores.get(key, 0.0) + weight * float(value)
-    return _best_first(scores)
-
-
-def standardized_combination(lists: Sequence[Scored[Key]], weights: Sequence[float]) -> list[tuple[Key, float]]:
-    """As convex_combination, with each list's scores as z-scores; a key that a list lacks has the list's least."""
-    scores: dict[Key, float] = {key: 0.0 for scored in lists for key, _ in scored}
-    for scored, weight in zip(lists, weights, strict=True):
-        if not scored:
-            continue
-        values = np.array([score for _, score in scored])
-        standard = (values - values.mean()) / (values.std() or 1.0)
-        found = {key: float(value) for (key, _), value in zip(scored, standard, strict=True)}
-        for key in scores:
-            scores[key] += weight * found.get(key, float(standard.min()))
-    return _best_first(scores)
-
-
-def _best_first(scores: dict[Key, float]) -> list[tuple[Key, float]]:
     return sorted(scores.items(), key=lambda item: -item[1])
+
+
+def by_maximum(scores: np.ndarray) -> np.ndarray:
+    """From 0, the least that BM25 and the cosine of a related text can be, to 1, the greatest of `scores`."""
+    positive = np.maximum(scores, 0.0)
+    return np.asarray(positive / (positive.max(initial=0.0) or 1.0))
+
+
+def by_range(scores: np.ndarray) -> np.ndarray:
+    """From 0, the least, to 1, the greatest of `scores`."""
+    span = np.ptp(scores) if len(scores) else 0.0
+    return np.asarray((scores - scores.min()) / span if span else np.ones_like(scores))
+
+
+def by_deviation(scores: np.ndarray) -> np.ndarray:
+    """Standard deviations from the mean of `scores`."""
+    return np.asarray((scores - scores.mean()) / (scores.std() or 1.0) if len(scores) else scores)
+
+
+def weighted_scores(
+    cosines: Sequence[float], lexical: Sequence[float], vector_weight: float, scale: Scale = by_maximum
+) -> np.ndarray:
+    """Weighted mean of the cosine and BM25 of the same n candidates, each to `scale`; float64[n].
+
+    The convex combination of Bruch, Gai & Ingber 2023, "An Analysis of Fusion Functions for Hybrid Retrieval", over
+    complete scores: none is missing because a stage did not have the candidate. What it gains stands in the README.
+    """
+    near, matching = (scale(np.asarray(scores, dtype=np.float64)) for scores in (cosines, lexical))
+    return np.asarray(vector_weight * near + (1 - vector_weight) * matching)

@@ -6,18 +6,20 @@ The plain function that the command line, the Prefect task and the flow share. I
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypedDict
 
+import numpy as np
+
 from schemas.errors import ModelMismatch
 from schemas.records import Filter, Hit, SearchResult, StageScore
 from schemas.settings import Settings
-from tasks.fuse import reciprocal_rank_fusion
+from tasks.fuse import reciprocal_rank_fusion, weighted_scores
 from tasks.models import Encoder, load_encoder
-from tasks.rerank import fusion_scores, load_reranker, passage
+from tasks.rerank import load_reranker, passage
 from tasks.store.filters import Matching, matching_chunks
 from tasks.store.lexical import FieldWeights, bm25, bm25_of_terms
 from tasks.store.reader import ChunkRef, Reader, newest
@@ -108,10 +110,9 @@ def rank(
     with _timed(timings, "rerank"):
         reranker, fallback = load_reranker(settings)
         if reranker is None:
-            known = dict(bm25(reader, query, len(refs), matching=Matching.of_chunks(refs), **weights))
-            near = cosines(reader, vector, refs)
-            lexical_scores = [known.get(ref, 0.0) for ref in refs]
-            scores = fusion_scores([near[ref] for ref in refs], lexical_scores, _vector_weight(query, settings))
+            scores = weighted_scores(
+                *complete_scores(reader, query, vector, refs, settings), vector_weight(query, settings)
+            )
         else:
             texts = reader.fetch(refs, "title, headings, text")
             scores = reranker.score(query, [passage(*texts[ref]) for ref in refs])
@@ -132,7 +133,16 @@ def lexical_weights(settings: Settings) -> LexicalWeights:
     return {"weights": fields, "identifier_weight": settings.identifier_weight}
 
 
-def _vector_weight(query: str, settings: Settings) -> float:
+def complete_scores(
+    reader: Reader, query: str, vector: np.ndarray, refs: Sequence[ChunkRef], settings: Settings
+) -> tuple[list[float], list[float]]:
+    """The cosine to `vector`, float32[dim], and the BM25 of each of `refs`, whichever stage found it."""
+    near = cosines(reader, vector, refs)
+    known = dict(bm25(reader, query, len(refs), matching=Matching.of_chunks(refs), **lexical_weights(settings)))
+    return [near[ref] for ref in refs], [known.get(ref, 0.0) for ref in refs]
+
+
+def vector_weight(query: str, settings: Settings) -> float:
     """The settings' weight; at most that of BM25 where the query names an identifier, whose meaning no vector has."""
     return min(settings.vector_weight, 0.5) if identifiers(query) else settings.vector_weight
 

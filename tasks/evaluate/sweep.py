@@ -13,8 +13,9 @@ from schemas.settings import Settings
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import Score, compare, measure
 from tasks.evaluate.runs import Namer, Run
-from tasks.fuse import convex_combination, reciprocal_rank_fusion, standardized_combination
-from tasks.search import Scored, rank
+from tasks.fuse import Scale, by_deviation, by_maximum, by_range, reciprocal_rank_fusion, weighted_scores
+from tasks.models import load_encoder
+from tasks.search import Ranking, Scored, complete_scores, rank
 from tasks.store.reader import ChunkRef
 
 POOLS = (5, 10, 20, 35, 50, 75, 100, 150, 200)
@@ -26,7 +27,18 @@ WORTH = 0.03
 # The knee: the smallest pool that gives this share of the best nDCG@10.
 KNEE = 0.99
 
-Fuse = Callable[[Scored, Scored], Scored]  # BM25's and the vectors' candidates → fused
+
+@dataclass(frozen=True)
+class Candidates:
+    """What BM25 and the vectors found for a query."""
+
+    lexical: list[ChunkRef]  # best first
+    semantic: list[ChunkRef]
+    union: list[ChunkRef]
+    scores: tuple[list[float], list[float]]  # the cosine and BM25 of all of the union
+
+
+Fuse = Callable[[Candidates], list[ChunkRef]]
 
 
 @dataclass(frozen=True)
@@ -87,12 +99,12 @@ def sweep(judged: Judged, settings: Settings, report: Callable[[int, int], None]
     """Try everything. Errors as of tasks.search.search."""
     deepest = max(POOLS)
     wide = settings.model_copy(update={"candidates": max(settings.candidates, deepest), "pool": deepest})
-    first: dict[str, tuple[Scored, Scored]] = {}
+    first: dict[str, Candidates] = {}
     fused: dict[str, Scored] = {}
     reranked: dict[str, dict[ChunkRef, float]] = {}
     for done, (query, text) in enumerate(judged.queries.items(), start=1):
         ranking = rank(text, wide)
-        first[query] = ranking.stages["bm25"], ranking.stages["vectors"]
+        first[query] = _candidates(text, ranking, wide)
         fused[query] = ranking.stages["fusion"]
         reranked[query] = dict(ranking.stages["rerank"])
         report(done, len(judged.queries))
@@ -103,8 +115,7 @@ def sweep(judged: Judged, settings: Settings, report: Callable[[int, int], None]
 
     methods = []
     for name, fuse in _methods():
-        run = named({query: [ref for ref, _ in fuse(*lists)] for query, lists in first.items()})
-        scores = measure(judged, run)
+        scores = measure(judged, named({query: fuse(found) for query, found in first.items()}))
         methods.append(Method(name, scores["nDCG@10"], {depth: scores[f"R@{depth}"].mean for depth in (10, 50, 100)}))
 
     pools = []
@@ -134,25 +145,35 @@ def sweep(judged: Judged, settings: Settings, report: Callable[[int, int], None]
     )
 
 
+def _candidates(text: str, ranking: Ranking, settings: Settings) -> Candidates:
+    lexical, semantic = ([ref for ref, _ in ranking.stages[stage]] for stage in ("bm25", "vectors"))
+    union = list(dict.fromkeys([*lexical, *semantic]))
+    vector = load_encoder(settings, ranking.reader.generation.embedder).encode([text])[0]
+    return Candidates(lexical, semantic, union, complete_scores(ranking.reader, text, vector, union, settings))
+
+
 def _methods() -> Iterator[tuple[str, Fuse]]:
-    yield "BM25 alone", lambda lexical, _: lexical
-    yield "vectors alone", lambda _, semantic: semantic
+    yield "BM25 alone", lambda found: found.lexical
+    yield "vectors alone", lambda found: found.semantic
 
     def by_rank(k: int, weight: float) -> Fuse:
-        return lambda *lists: reciprocal_rank_fusion(
-            [[ref for ref, _ in scored] for scored in lists], k, [2 * (1 - weight), 2 * weight]
-        )
+        weights = [2 * (1 - weight), 2 * weight]
+        return lambda found: [ref for ref, _ in reciprocal_rank_fusion([found.lexical, found.semantic], k, weights)]
+
+    def by_scores(scale: Scale, weight: float) -> Fuse:
+        def fuse(found: Candidates) -> list[ChunkRef]:
+            scores = weighted_scores(*found.scores, weight, scale).tolist()
+            return [ref for ref, _ in sorted(zip(found.union, scores, strict=True), key=lambda item: -item[1])]
+
+        return fuse
 
     for k in RRF_KS:
         yield f"RRF, k = {k}", by_rank(k, 0.5)
     for weight in VECTOR_WEIGHTS:
         yield f"RRF, k = 60, vectors {weight:g}", by_rank(60, weight)
-    for name, combine in (("min-max", convex_combination), ("z-score", standardized_combination)):
+    for name, scale in (("maximum", by_maximum), ("min-max", by_range), ("z-score", by_deviation)):
         for weight in VECTOR_WEIGHTS:
-            yield (
-                f"convex, {name}, vectors {weight:g}",
-                lambda *lists, combine=combine, weight=weight: combine(lists, [1 - weight, weight]),
-            )
+            yield f"scores, {name}, vectors {weight:g}", by_scores(scale, weight)
 
 
 def _recall(judged: Judged, run: Run) -> float:

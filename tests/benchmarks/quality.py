@@ -6,7 +6,8 @@ cranfield, scifact, npl   abstracts, whole ones as chunks, no chunker between. C
 anthropic                 sections of a documentation, whole ones as chunks; its 100 questions.
 aws, aws-report           the nine guides of ../shared/corpora/aws through the real ingest (some minutes), and the
                           questions of tests/data/aws: the half to tune on, and the half to report.
-aws-all                   29,151 pages of ../shared/eval/aws_docs_qa and its 100 questions (half an hour).
+aws-qa                    the fourteen guides of ../shared/eval/aws_docs_qa that its 100 questions are about.
+aws-all                   all of its 29,151 pages, and the same questions (half an hour).
 
 Arguments such as tokenizer=words are settings to try; store=FOLDER keeps the stores there. Reads ../shared.
 """
@@ -113,19 +114,21 @@ def aws(split: str) -> Collection:
     )
 
 
-def aws_all() -> Collection:
-    """All pages, and their 100 questions."""
+def aws_questions(*, whole: bool) -> Collection:
+    """The AWS documentation, the whole of it or the guides that are asked about, and 100 questions."""
     folder = EVAL / "aws_docs_qa"
     with (folder / "QA_true.csv").open(newline="", encoding="utf-8") as f:
         questions = [row["Question"] for row in csv.DictReader(f)]
     gains = read_qrels(folder / "qrels_derived.tsv")
     queries = {f"q{n:03d}": text for n, text in enumerate(questions, start=1)}
     judged = Judged({query: queries[query] for query in gains}, gains)
+    guides = tuple({"/".join(name.split("/")[:2]) + "/" for name in judged.names})
 
     def build(settings: Settings) -> None:
         with tempfile.TemporaryDirectory() as pages:
             with tarfile.open(folder / "aws_docs_md.tar.xz") as archive:
-                archive.extractall(pages, filter="data")
+                wanted = [page for page in archive if whole or page.name.startswith(guides)]
+                archive.extractall(pages, wanted, filter="data")
             _ingest(Path(pages))(settings)
 
     return Collection(judged, build)
@@ -138,7 +141,8 @@ COLLECTIONS: dict[str, Callable[[], Collection]] = {
     "anthropic": anthropic,
     "aws": lambda: aws("tune"),
     "aws-report": lambda: aws("report"),
-    "aws-all": aws_all,
+    "aws-qa": lambda: aws_questions(whole=False),
+    "aws-all": lambda: aws_questions(whole=True),
 }
 DEFAULT = ("cranfield", "scifact", "npl", "anthropic")
 # collections of one store

@@ -86,7 +86,7 @@ def test_sweep_finds_the_knee_and_draws_it(built: Settings, judged_files: list[s
     where = ["--store", str(built.store), "--set", f"cache={built.cache}"]
     result = CliRunner().invoke(app, ["sweep", *judged_files, *where, "--plot", str(tmp_path / "pool.png")])
     assert result.exit_code == 0, result.output
-    assert "convex, min-max, vectors 0.5" in result.output
+    assert "scores, min-max, vectors 0.5" in result.output
     assert "← knee" in result.output
     assert "is the limit" in result.output
     assert (tmp_path / "pool.png").read_bytes().startswith(b"\x89PNG")

@@ -123,7 +123,7 @@ def test_command_writes_report_with_sweep_and_compares_with_what_it_saved(
     assert result.exit_code == 0, result.output
     result = CliRunner().invoke(app, ["evaluate", *where, "--baseline", str(kept), "--sweep", "--report", str(report)])
     assert result.exit_code == 0, result.output
-    assert "convex, min-max, vectors 0.5" in result.output
+    assert "scores, min-max, vectors 0.5" in result.output
     page = page_of(report.read_text())
     assert "no significant change" in words(page.xpath("//p[contains(@class, 'verdict')]")[0])
     knee = page.xpath("//tr[@class='best']/td[contains(., '← knee')]")
