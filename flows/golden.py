@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from rich.markup import escape
@@ -13,12 +13,16 @@ from schemas.records import Hit
 from schemas.settings import Settings
 
 if TYPE_CHECKING:  # it brings in the models
-    from tasks.evaluate.golden import Golden
+    from tasks.evaluate.golden import Golden, Unit
 
 app = typer.Typer(help="Build a set of judged questions for `headrace evaluate`.", no_args_is_help=True)
 
 FolderOption = Annotated[
     Path, typer.Option("--into", help="Folder of queries.jsonl and qrels.tsv, made where there is none.")
+]
+ByOption = Annotated[
+    Literal["document", "section", "chunk"],
+    typer.Option(help="What is judged. Judgements of chunks hold until their document changes."),
 ]
 GAINS = {"0": 0, "1": 1, "2": 2}
 HELP = "2 answers it · 1 helps · 0 does not · s skip · q stop"
@@ -28,6 +32,7 @@ HELP = "2 answers it · 1 helps · 0 does not · s skip · q stop"
 def add(
     question: Annotated[str, typer.Argument(help="What a user would ask.")],
     into: FolderOption = Path("golden"),
+    by: ByOption = "document",
     store: StoreOption = None,
     set_: SetOption = None,
 ) -> None:
@@ -39,28 +44,30 @@ def add(
 
     golden = Golden.read(into)
     query = golden.query_id(question)
-    _judge(golden, query, into, settings_of(store, set_, {}))
+    _judge(golden, query, into, by, settings_of(store, set_, {}))
 
 
 @app.command()
-def review(into: FolderOption = Path("golden"), store: StoreOption = None, set_: SetOption = None) -> None:
+def review(
+    into: FolderOption = Path("golden"), by: ByOption = "document", store: StoreOption = None, set_: SetOption = None
+) -> None:
     """Go through what the stages find now and nobody has judged: after a change of the corpus or the settings."""
     from tasks.evaluate.golden import Golden
 
     golden, settings = Golden.read(into), settings_of(store, set_, {})
     for query in golden.queries:
-        if not _judge(golden, query, into, settings):
+        if not _judge(golden, query, into, by, settings):
             break
 
 
-def _judge(golden: Golden, query: str, into: Path, settings: Settings) -> bool:
+def _judge(golden: Golden, query: str, into: Path, by: Unit, settings: Settings) -> bool:
     """Show and judge; False where the judge stopped."""
     from tasks.evaluate.golden import to_judge
 
     gains = golden.gains.setdefault(query, {})
-    hits = to_judge(golden.queries[query], settings, set(gains))
+    hits = to_judge(golden.queries[query], settings, by, set(gains))
     out.print(f"[bold]{escape(golden.queries[query])}[/bold]  {len(hits)} to judge; {HELP}", highlight=False)
-    for hit in hits:
+    for name, hit in hits.items():
         _show(hit)
         answer = typer.prompt("gain", type=str, default="s", show_default=False)
         while answer not in {*GAINS, "s", "q"}:
@@ -68,7 +75,7 @@ def _judge(golden: Golden, query: str, into: Path, settings: Settings) -> bool:
         if answer == "q":
             return False
         if answer in GAINS:
-            gains[hit.path] = GAINS[answer]
+            gains[name] = GAINS[answer]
             golden.write(into)
     golden.write(into)
     found = sum(gain > 0 for gain in gains.values())

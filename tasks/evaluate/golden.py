@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from schemas.records import Hit
 from schemas.settings import Settings
@@ -12,13 +13,15 @@ from tasks.evaluate.judged import read_qrels, read_queries
 from tasks.evaluate.runs import STAGES
 from tasks.search import search
 
-# Of each stage's order so many documents are shown to the judge.
+# Of each stage's order so many are shown to the judge.
 POOLED = 10
+
+Unit = Literal["document", "section", "chunk"]  # what is judged
 
 
 @dataclass
 class Golden:
-    """Queries, and gains by query and document."""
+    """Queries, and gains by query and what was judged."""
 
     queries: dict[str, str]
     gains: dict[str, dict[str, int]]
@@ -55,17 +58,27 @@ class Golden:
         return known
 
 
-def to_judge(text: str, settings: Settings, judged: set[str], pooled: int = POOLED) -> list[Hit]:
-    """The best chunk of every document that a stage has among its first `pooled`, and that is not in `judged`.
+def to_judge(text: str, settings: Settings, by: Unit, judged: set[str], pooled: int = POOLED) -> dict[str, Hit]:
+    """The best chunk of everything that a stage has among its first `pooled`, by name, unless it is in `judged`.
 
-    Pooled over all stages, so that the judgements favour none; in the order of the paths, so that the judge cannot see
+    Pooled over all stages, so that the judgements favour none; in the order of the names, so that the judge cannot see
     who found what. Errors as of tasks.search.search.
     """
     best: dict[str, Hit] = {}
     hits = search(text, settings, k=settings.pool).hits
     for stage in STAGES:
         ordered = sorted((hit for hit in hits if stage in hit.stages), key=lambda hit: hit.stages[stage].rank)
-        documents = list({hit.path: hit for hit in reversed(ordered)}.values())[::-1]
-        for hit in documents[:pooled]:
-            best.setdefault(hit.path, hit)
-    return [hit for path, hit in sorted(best.items()) if path not in judged]
+        first: dict[str, Hit] = {}
+        for hit in ordered:
+            first.setdefault(name_of(hit, by), hit)
+        for name in list(first)[:pooled]:
+            best.setdefault(name, first[name])
+    return {name: hit for name, hit in sorted(best.items()) if name not in judged}
+
+
+def name_of(hit: Hit, by: Unit) -> str:
+    """What a judgement names: the path, the path and the last heading, or the chunk of this version of the document."""
+    if by == "chunk":
+        return hit.chunk_id
+    heading = hit.headings.rpartition(" > ")[2]
+    return f"{hit.path}#{heading}" if by == "section" and heading else hit.path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,24 @@ def test_all_real_files_are_indexed_or_quarantined_for_a_true_reason(corpora: Pa
         "test-image-jpg-mime.pptx": "empty",
     }
     assert {name for name, kind in failed.items() if kind == "needs-converter"} <= {*converter, "simple.doc"}
+
+
+@pytest.mark.shared
+@pytest.mark.skipif(shutil.which("soffice") is None, reason="LibreOffice is not on the PATH")
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("simple.doc", "This is my first thought."), ("fake-power-point.ppt", "Find the bullet slide layout")],
+)
+def test_old_office_files_are_read_through_libreoffice(
+    corpora: Path, pool: ParserPool, tmp_path: Path, name: str, text: str
+) -> None:
+    """A temporary copy: a lock file beside the original would be a change of the source."""
+    copy = tmp_path / name
+    shutil.copy(corpora / "formats" / name, copy)
+    (document,) = pool.parse_many([copy])
+    assert isinstance(document, ParsedDocument)
+    assert any(text in element.text for element in document.elements)
+    assert list(tmp_path.iterdir()) == [copy]
 
 
 def test_markdown_of_every_kind(pool: ParserPool, tmp_path: Path) -> None:
