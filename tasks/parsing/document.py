@@ -54,6 +54,7 @@ TEXT_CHARACTERS = 50_000_000
 
 # Words of parsers' errors, by the kind that they mean.
 _KINDS = {
+    "memory": ("out of memory", "memory allocation", "allocate memory", "failed to map segment"),
     "encrypted": ("password", "encrypt", "decrypt"),
     "unsupported": ("not supported", "unsupported"),
     "empty": ("file is empty", "empty file", "no data", "document is empty"),
@@ -124,8 +125,6 @@ def _read_unknown(path: Path, suffix: str) -> Reading:
 
 
 def _failure(path: Path, error: Exception) -> ParseFailed:
-    if isinstance(error, MemoryError):
-        return ParseFailed("memory", "parsing needs more memory than the limit; see the setting parse_memory_mb")
     if isinstance(error, NetworkForbidden):
         return ParseFailed("unsupported", "the document can be read only with the network, which parsing never opens")
     if isinstance(error, RecursionError):
@@ -134,10 +133,14 @@ def _failure(path: Path, error: Exception) -> ParseFailed:
         return ParseFailed("vanished", "the file was deleted while it was read")
     if isinstance(error, PermissionError):
         return ParseFailed("unreadable", _line(error))
-    return ParseFailed(_kind(error), _line(error))
+    if (kind := _kind(error)) == "memory":
+        return ParseFailed(kind, "parsing needs more memory than the limit; see the setting parse_memory_mb")
+    return ParseFailed(kind, _line(error))
 
 
 def _kind(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "memory"
     if isinstance(error, zipfile.BadZipFile | UnicodeDecodeError):
         return "malformed"
     said = f"{type(error).__name__} {error}".lower()

@@ -46,6 +46,7 @@ class ParserPool:
         self._closed = False
         self._unresolved: set[Future[ParsedDocument]] = set()
         self._pool: ProcessPool | None = None
+        self._retired: list[ProcessPool] = []  # at their last files
         self._scratch = TemporaryDirectory(prefix="headrace-parsing-", ignore_cleanup_errors=True)
         # Workers die with the thread that spawned them (PR_SET_PDEATHSIG follows threads, not processes), and callers'
         # threads come and go: a thread of our own spawns them.
@@ -73,11 +74,12 @@ class ParserPool:
         """Stop the workers at once."""
         with self._lock:
             self._closed = True
-            pool, self._pool = self._pool, None
+            pools = [*self._retired, self._pool]
+            self._pool, self._retired = None, []
         # a stopped pool leaves the futures of running files unresolved, and whoever waits for them waiting
         for future in tuple(self._unresolved):
             future.cancel()
-        if pool is not None:
+        for pool in filter(None, pools):
             pool.stop()
             pool.join(timeout=5)
         self._spawner.shutdown(wait=False)
@@ -114,6 +116,23 @@ class ParserPool:
         return self._pool
 
     def _outcome(self, path: Path, file: _Scheduled) -> Outcome:
+        outcome = self._attempt(path, file)
+        if isinstance(outcome, ParseFailed) and outcome.kind == "memory":
+            # perhaps for what earlier files have left in that worker, which can be given back only by its end
+            self._retire(file.pool)
+            outcome = self._attempt(path, self._schedule(path))
+        return outcome
+
+    def _retire(self, pool: ProcessPool) -> None:
+        """Let `pool` end after what it was given, and another one take what comes."""
+        with self._lock:
+            if self._pool is pool:
+                pool.close()
+                self._retired.append(pool)
+                self._pool = None
+                threading.Thread(target=pool.join, daemon=True).start()
+
+    def _attempt(self, path: Path, file: _Scheduled) -> Outcome:
         try:
             try:
                 return _result(file)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import os
+import resource
 import time
 import zipfile
 from collections.abc import Callable, Iterator
@@ -160,6 +161,19 @@ def test_worker_that_dies_is_replaced_and_costs_one_file(pool: ParserPool, tmp_p
                 os.kill(int(child.name), 9)
         (outcome,) = pool.parse_many([tmp_path / "good.md"])
         assert isinstance(outcome, ParsedDocument)
+
+
+def test_memory_verdict_is_that_of_a_fresh_worker(pool: ParserPool, tmp_path: Path) -> None:
+    """What a parser has left in its worker, and cannot be given back, is not the next file's fault."""
+    for name in ("good.txt", "more.txt"):
+        (tmp_path / name).write_bytes(b"a line of words\n" * 500_000)
+    (outcome,) = pool.parse_many([tmp_path / "good.txt"])
+    assert isinstance(outcome, ParsedDocument)
+    for worker in _children(os.getpid()):
+        if "spawn_main" in worker.joinpath("cmdline").read_text():  # as if it had kept everything
+            resource.prlimit(int(worker.name), resource.RLIMIT_AS, (1, resource.RLIM_INFINITY))
+    outcomes = pool.parse_many([tmp_path / "good.txt", tmp_path / "more.txt"])
+    assert [_kind(outcome) for outcome in outcomes] == ["ok", "ok"]
 
 
 def _children(parent: int) -> list[Path]:

@@ -68,7 +68,7 @@ def fresh_fts_index(corpus: dict[str, list[tuple[str, str, str]]], query: str, a
         return dict(rows.fetchall())
 
 
-@settings(PROPERTY, max_examples=40)
+@settings(PROPERTY, max_examples=25)
 @given(
     first=corpora,
     second=corpora,
