@@ -117,7 +117,7 @@ def aws(split: str) -> Collection:
 def aws_questions(*, whole: bool) -> Collection:
     """The AWS documentation, the whole of it or the guides that are asked about, and 100 questions."""
     folder = EVAL / "aws_docs_qa"
-    with (folder / "QA_true.csv").open(newline="", encoding="utf-8") as f:
+    with (folder / "QA_true.csv").open(newline="", encoding="utf-8-sig") as f:
         questions = [row["Question"] for row in csv.DictReader(f)]
     gains = read_qrels(folder / "qrels_derived.tsv")
     queries = {f"q{n:03d}": text for n, text in enumerate(questions, start=1)}
