@@ -7,7 +7,6 @@ import logging
 import signal
 import sys
 from dataclasses import asdict
-from datetime import datetime
 from pathlib import Path
 from types import FrameType
 from typing import Annotated, NoReturn
@@ -17,25 +16,32 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import golden, upkeep
+from flows.context import context
 from flows.doctor import doctor
 from flows.evaluate import evaluate, sweep
 from flows.options import (
+    AfterOption,
+    BeforeOption,
     GateOption,
+    GenerationOption,
     JsonOption,
+    MetaOption,
+    PathOption,
+    RerankerOption,
     SetOption,
+    SourceOption,
     StoreOption,
+    TypeOption,
     err,
+    filter_of,
     out,
-    pair,
     print_json,
     sample_corpus,
     settings_of,
 )
 from flows.printing import ProgressBars, print_hits, print_status, print_summary, print_whereabouts
 from schemas.errors import HeadraceError
-from schemas.records import Filter
 from schemas.settings import Settings
-from tasks.sources import source_name
 
 app = typer.Typer(
     help="Keep a corpus of documents searchable: a local index, queried by BM25, vectors and a reranker.",
@@ -97,26 +103,14 @@ def query(
     text: Annotated[str, typer.Argument(help="The question.", metavar="QUESTION")],
     store: StoreOption = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 8,
-    reranker: Annotated[str | None, typer.Option(help=str(Settings.model_fields["reranker"].description))] = None,
-    source: Annotated[
-        list[str] | None, typer.Option("--source", help="Only documents of this source, as ingested. Repeatable.")
-    ] = None,
-    path: Annotated[
-        list[str] | None,
-        typer.Option("--path", metavar="GLOB", help="Only documents whose path matches, as 'ecs/*.md'. Repeatable."),
-    ] = None,
-    file_type: Annotated[
-        list[str] | None, typer.Option("--type", help="Only documents with this extension. Repeatable.")
-    ] = None,
-    after: Annotated[datetime | None, typer.Option(help="Only files modified at this time or later.")] = None,
-    before: Annotated[datetime | None, typer.Option(help="Only files modified before this time.")] = None,
-    meta: Annotated[
-        list[str] | None,
-        typer.Option("--meta", metavar="KEY=VALUE", help="Only documents with this metadata. Repeatable."),
-    ] = None,
-    generation: Annotated[
-        int | None, typer.Option(help="Search an older generation; `headrace generations` lists them.")
-    ] = None,
+    reranker: RerankerOption = None,
+    source: SourceOption = None,
+    path: PathOption = None,
+    file_type: TypeOption = None,
+    after: AfterOption = None,
+    before: BeforeOption = None,
+    meta: MetaOption = None,
+    generation: GenerationOption = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
     explain: Annotated[
@@ -133,21 +127,13 @@ def query(
     from tasks.search import search
 
     settings = settings_of(store, set_, {"reranker": reranker} if reranker else {})
-    wanted = Filter(
-        sources=tuple(map(source_name, source or ())),
-        paths=tuple(path or ()),
-        file_types=tuple(file_type or ()),
-        modified_after=after,
-        modified_before=before,
-        metadata=dict(pair("--meta", entry) for entry in meta or ()),
-    )
     if why is not None:
         from tasks.explain import why as explain_document
 
         print_whereabouts(out, explain_document(why, text, settings, k=k, generation=generation))
         return
-    narrowed = None if wanted == Filter() else wanted
-    result = search(text, settings, k=k, wanted=narrowed, generation=generation, explain=explain)
+    wanted = filter_of(source, path, file_type, after, before, meta)
+    result = search(text, settings, k=k, wanted=wanted, generation=generation, explain=explain)
     if as_json:
         print_json(asdict(result))
     else:
@@ -205,6 +191,7 @@ for command in (
     upkeep.verify,
     upkeep.rebuild,
     upkeep.migrate,
+    context,
     evaluate,
     sweep,
     doctor,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import datetime
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
@@ -11,7 +12,9 @@ import pydantic
 import typer
 from rich.console import Console
 
+from schemas.records import Filter
 from schemas.settings import Settings
+from tasks.sources import source_name
 
 out = Console()
 err = Console(stderr=True)
@@ -25,6 +28,26 @@ SetOption = Annotated[
 ]
 GateOption = Annotated[
     Path | None, typer.Option("--gate", metavar="FOLDER", help=str(Settings.model_fields["gate"].description))
+]
+RerankerOption = Annotated[
+    str | None, typer.Option("--reranker", help=str(Settings.model_fields["reranker"].description))
+]
+SourceOption = Annotated[
+    list[str] | None, typer.Option("--source", help="Only documents of this source, as ingested. Repeatable.")
+]
+PathOption = Annotated[
+    list[str] | None,
+    typer.Option("--path", metavar="GLOB", help="Only documents whose path matches, as 'ecs/*.md'. Repeatable."),
+]
+TypeOption = Annotated[list[str] | None, typer.Option("--type", help="Only documents with this extension. Repeatable.")]
+AfterOption = Annotated[datetime | None, typer.Option("--after", help="Only files modified at this time or later.")]
+BeforeOption = Annotated[datetime | None, typer.Option("--before", help="Only files modified before this time.")]
+MetaOption = Annotated[
+    list[str] | None,
+    typer.Option("--meta", metavar="KEY=VALUE", help="Only documents with this metadata. Repeatable."),
+]
+GenerationOption = Annotated[
+    int | None, typer.Option("--generation", help="Search an older generation; `headrace generations` lists them.")
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 
@@ -44,6 +67,26 @@ def settings_of(store: Path | None, assignments: list[str] | None, flags: dict[s
         problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
         raise typer.BadParameter(f"settings: {problems}") from None
     return settings
+
+
+def filter_of(
+    sources: list[str] | None,
+    paths: list[str] | None,
+    file_types: list[str] | None,
+    after: datetime | None,
+    before: datetime | None,
+    meta: list[str] | None,
+) -> Filter | None:
+    """What the options ask for; None where they ask for nothing."""
+    wanted = Filter(
+        sources=tuple(map(source_name, sources or ())),
+        paths=tuple(paths or ()),
+        file_types=tuple(file_types or ()),
+        modified_after=after,
+        modified_before=before,
+        metadata=dict(pair("--meta", entry) for entry in meta or ()),
+    )
+    return None if wanted == Filter() else wanted
 
 
 def pair(option: str, entry: str) -> tuple[str, str]:

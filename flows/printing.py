@@ -15,8 +15,9 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.summary import one_line, stage_seconds
-from schemas.records import Hit, RefreshSummary, SearchResult, Whereabouts
+from schemas.records import Context, Hit, RefreshSummary, SearchResult, Whereabouts
 from tasks.doctor.finding import Finding
+from tasks.prompt import place
 from tasks.status import StoreStatus
 from tasks.store.generation import Generation
 
@@ -125,6 +126,17 @@ def print_hits(console: Console, result: SearchResult, *, explain: bool = False)
     )
 
 
+def print_context(console: Console, context: Context) -> None:
+    """What the prompt took, and what it had no room for; the prompt itself goes to standard output as it is."""
+    said = [
+        f"{context.tokens:,} of {context.budget:,} tokens by {context.tokenizer}, an estimate for other models",
+        f"{len(context.blocks)} blocks",
+        f"{context.left_out} hits left out, {context.repeated} repeat a better one",
+        f"generation {context.generation}, order by {context.reranker}",
+    ]
+    console.print(f"[dim]{escape(' · '.join(said))}[/dim]", highlight=False, soft_wrap=True)
+
+
 def print_whereabouts(console: Console, found: Whereabouts) -> None:
     """The verdict, then the document's place at each stage and its matched terms."""
     console.print(f"[cyan]{escape(found.path)}[/cyan]: {escape(found.verdict)}", highlight=False, soft_wrap=True)
@@ -194,10 +206,7 @@ def _parts(terms: Mapping[str, float]) -> str:
 
 
 def _place(hit: Hit) -> str:
-    title = hit.title or hit.path.rsplit("/", 1)[-1]
-    if not hit.headings or hit.headings == title:
-        return title
-    return hit.headings if hit.headings.startswith(title) else f"{title} > {hit.headings}"
+    return place(hit.title or hit.path.rsplit("/", 1)[-1], hit.headings)
 
 
 def _file(hit: Hit) -> str:

@@ -8,8 +8,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
+
+Form = Literal["markdown", "xml"]  # of a prompt's context
+Order = Literal["best", "reading"]  # of its blocks
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +195,40 @@ class SearchResult:
     fallback: str | None  # why a wanted reranker did not run
     pool: int  # candidates that the reranker saw
     timings_ms: dict[str, float]  # a stage each, milliseconds
+
+
+@dataclass(frozen=True)
+class Block:
+    """Neighbouring chunks of one document as one passage to cite: the slice [start, end) of its parsed text."""
+
+    number: int  # to cite it by, 1-based
+    rank: int  # of its best hit, 1-based
+    chunk_ids: tuple[str, ...]  # in reading order
+    uri: str
+    path: str
+    title: str
+    headings: str  # heading path of its first chunk, "A > B"
+    text: str
+    page: int | None  # 1-based, of its first chunk
+    last_page: int | None  # of its last chunk
+    start: int  # characters from the start of the parsed text
+    end: int
+
+
+@dataclass(frozen=True)
+class Context:
+    """The hits of one query packed for a prompt."""
+
+    query: str
+    prompt: str  # the blocks as text; empty where none fits
+    blocks: tuple[Block, ...]  # in the order of the prompt
+    tokens: int  # of the prompt
+    budget: int  # tokens that the prompt may have
+    tokenizer: str  # whose tokens: the embedder's, an estimate for any other model
+    left_out: int  # hits that did not fit
+    repeated: int  # hits whose text a better one has, left out too
+    generation: int
+    reranker: str  # what ordered the hits: a cross-encoder's name or `fusion`
 
 
 @dataclass(frozen=True)

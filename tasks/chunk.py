@@ -165,7 +165,7 @@ def _units(elements: Sequence[Element], text: str, count_tokens: TokenCounter, m
     for element, tokens in zip(elements, counts, strict=True):
         strength = BLOCK if element.depth is None else max(HEADING - element.depth, BLOCK + 1)
         end = offset + len(element.text)
-        block = Span(offset, end, _weight(tokens, end - offset), strength, element)
+        block = Span(offset, end, weight(tokens, end - offset), strength, element)
         spans += [block] if block.tokens <= max_tokens else _pieces(block, text, count_tokens, max_tokens)
         offset = end + len(SEPARATOR)
 
@@ -183,7 +183,8 @@ def _units(elements: Sequence[Element], text: str, count_tokens: TokenCounter, m
         yield Unit(start, end, tokens, before, headings, element.page, is_heading, priority)
 
 
-def _weight(tokens: int, chars: int) -> int:
+def weight(tokens: int, chars: int) -> int:
+    """What a text of so many word pieces and characters counts as, in tokens."""
     return max(tokens, -(-chars // MAX_CHARS_PER_TOKEN))
 
 
@@ -200,7 +201,7 @@ def _pieces(block: Span, text: str, count_tokens: TokenCounter, max_tokens: int)
             spans = _cut(text, piece.start, piece.end, separator, max_tokens)
             counts = count_tokens([text[start:end] for start, end in spans])
             cut += [
-                Span(start, end, _weight(tokens, end - start), PIECE, block.element)
+                Span(start, end, weight(tokens, end - start), PIECE, block.element)
                 for (start, end), tokens in zip(spans, counts, strict=True)
             ]
         pieces = cut
