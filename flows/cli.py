@@ -119,12 +119,21 @@ def query(
     why: Annotated[
         str | None, typer.Option("--why", metavar="PATH", help="Say where this document is, or why it is not a hit.")
     ] = None,
+    save_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-run",
+            metavar="FILE.parquet",
+            help="Keep every candidate with its rank and score at each stage; `headrace evaluate` does it for many.",
+        ),
+    ] = None,
 ) -> None:
     """Search a store: BM25 and vectors, fused and reranked.
 
     Example: headrace query "how do we rotate TLS certificates automatically?" --store ./index -k 8
     """
-    from tasks.search import search
+    from tasks.search import rank, result_of
+    from tasks.store.reader import Reader
 
     settings = settings_of(store, set_, {"reranker": reranker} if reranker else {})
     if why is not None:
@@ -133,7 +142,13 @@ def query(
         print_whereabouts(out, explain_document(why, text, settings, k=k, generation=generation))
         return
     wanted = filter_of(source, path, file_type, after, before, meta)
-    result = search(text, settings, k=k, wanted=wanted, generation=generation, explain=explain)
+    older = None if generation is None else Reader.open(settings.store, generation)
+    ranking = rank(text, settings, k=k, wanted=wanted, reader=older)
+    if save_run is not None:
+        from tasks.evaluate.candidates import asked_once, write
+
+        write(save_run, asked_once(text, ranking, settings))
+    result = result_of(text, ranking, settings, k=k, explain=explain)
     if as_json:
         print_json(asdict(result))
     else:

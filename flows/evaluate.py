@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,9 +12,11 @@ from rich.markup import escape
 
 from flows.options import JsonOption, SetOption, StoreOption, err, out, print_json, settings_of
 from flows.printing import ProgressBars
+from schemas.settings import Settings
 
 if TYPE_CHECKING:  # it brings in the models
     from tasks.evaluate.evaluation import Evaluation
+    from tasks.evaluate.judged import Judged
 
 QueriesOption = Annotated[
     Path, typer.Option("--queries", "-q", help="Queries: BEIR's jsonl, TREC topics, or id<TAB>text.")
@@ -30,7 +33,7 @@ def evaluate(
         str | None,
         typer.Option(
             metavar="GENERATION|FILE",
-            help="Compare with this generation, or with an evaluation that --save kept; exit with 1 where the answers "
+            help="Compare with this generation, or with what --save or --save-run kept; exit with 1 where the answers "
             "are significantly worse.",
         ),
     ] = None,
@@ -50,6 +53,22 @@ def evaluate(
     save: Annotated[
         Path | None, typer.Option(metavar="FILE.json", help="Keep this evaluation, as a --baseline for later ones.")
     ] = None,
+    save_run: Annotated[
+        Path | None,
+        typer.Option(
+            "--save-run",
+            metavar="FILE.parquet",
+            help="Keep every candidate of every query with its rank and score at each stage, for --run or a debugger.",
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None,
+        typer.Option(
+            "--run",
+            metavar="FILE.parquet",
+            help="Measure a saved run in place of a store, by the judgements given here. A query is known by its text.",
+        ),
+    ] = None,
     set_: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -62,42 +81,35 @@ def evaluate(
     """
     from flows import quality
     from flows.report import write_report
-    from tasks.evaluate import evaluation
+    from tasks.evaluate import candidates, evaluation
     from tasks.evaluate.comparison import compared
     from tasks.evaluate.judged import read_judged
     from tasks.evaluate.sweep import sweep as run_sweep
     from tasks.store.reader import Reader
 
+    of_a_store = store or generation or set_ or against or save_run or with_sweep or (baseline or "").isdigit()
+    if run is not None and of_a_store:
+        raise typer.BadParameter(f"--run: {run} has a store, a generation and settings of its own, and none is asked")
     judged = read_judged(queries, qrels)
     settings = settings_of(store, set_, {})
-    before, number = None, None
-    if baseline is not None and baseline.isdigit():
-        number = int(baseline)
-    elif baseline is not None:
-        if against:
-            raise typer.BadParameter(f"--against: {baseline} was measured with settings of its own")
-        before = evaluation.read(Path(baseline))
     with ProgressBars(err) as bars:
-        reader = Reader.open(settings.store, generation)
-        now = evaluation.evaluate(
-            judged, settings, reader=reader, report=lambda done, n: bars.report("evaluate", done, n)
-        )
-        if number is not None or against:
-            changed = settings_of(store, [*(set_ or []), *(against or [])], {})
-            reader = Reader.open(changed.store, number)
-            before = evaluation.evaluate(
-                judged, changed, reader=reader, report=lambda done, n: bars.report("baseline", done, n)
-            )
-        tried = run_sweep(judged, settings, lambda done, n: bars.report("sweep", done, n)) if with_sweep else None
+        before = _before(judged, baseline, settings_of(store, [*(set_ or []), *(against or [])], {}), against, bars)
+        if run is None:
+            reader = Reader.open(settings.store, generation)
+            asked = candidates.ask(judged, settings, reader=reader, report=partial(bars.report, "evaluate"))
+        else:
+            asked = candidates.read(run)
+        if save_run is not None:
+            candidates.write(save_run, asked)
+        now = evaluation.measured(judged, asked)
+        tried = run_sweep(judged, settings, partial(bars.report, "sweep")) if with_sweep else None
     comparison = None if before is None else compared(before, now)
     if as_json:
         print_json(_plain(now) | {"baseline": before and _plain(before)["stages"], "sweep": tried and asdict(tried)})
     else:
-        quality.print_scores(out, now)
-        if comparison is not None:
-            quality.print_comparison(out, comparison)
-        if tried is not None:
-            quality.print_sweep(out, tried)
+        quality.print_all(out, now, comparison, tried)
+    if unasked := len(judged.queries) - len(now.judged.queries):
+        err.print(f"[yellow]{escape(str(run))} lacks {unasked} of {len(judged.queries)} judged queries[/yellow]")
     if report is not None:
         write_report(report, now, comparison, tried)
         err.print(f"report in {escape(str(report))}", highlight=False, soft_wrap=True)
@@ -106,6 +118,26 @@ def evaluate(
     if comparison is not None and comparison.regressed:
         err.print(f"[red]regression:[/red] {quality.verdict(now, comparison)}", highlight=False)
         raise typer.Exit(1)
+
+
+def _before(
+    judged: Judged, baseline: str | None, settings: Settings, against: list[str] | None, bars: ProgressBars
+) -> Evaluation | None:
+    """What --baseline and --against name: a file, or a generation asked with `settings`, which have --against's."""
+    from tasks.evaluate import candidates, evaluation
+    from tasks.store.reader import Reader
+
+    if baseline is not None and not baseline.isdigit():
+        if against:
+            raise typer.BadParameter(f"--against: {baseline} was measured with settings of its own")
+        file = Path(baseline)
+        if file.suffix == ".parquet":
+            return evaluation.measured(judged, candidates.read(file))
+        return evaluation.read(file)
+    if baseline is None and not against:
+        return None
+    reader = Reader.open(settings.store, None if baseline is None else int(baseline))
+    return evaluation.evaluate(judged, settings, reader=reader, report=partial(bars.report, "baseline"))
 
 
 def _plain(evaluation: Evaluation) -> dict[str, Any]:

@@ -30,6 +30,15 @@ def verdict(evaluation: Evaluation, comparison: Comparison | None) -> str:
     return f"{measured}; {change.mean:+.3f} ({p_value(change)}) against {comparison.baseline}: {outcome}"
 
 
+def print_all(console: Console, now: Evaluation, comparison: Comparison | None, tried: Sweep | None) -> None:
+    """The scores, what changed, and what other settings would give."""
+    print_scores(console, now)
+    if comparison is not None:
+        print_comparison(console, comparison)
+    if tried is not None:
+        print_sweep(console, tried)
+
+
 def print_scores(console: Console, evaluation: Evaluation) -> None:
     """A row a stage, and what each stage adds to the one above."""
     table = Table(*_columns(evaluation), box=None, pad_edge=False)

@@ -123,6 +123,27 @@ ELEMENTS = pa.schema(
 )
 
 
+CANDIDATES = pa.schema(  # one row a candidate of a query; a rank is 1-based, and null where the stage did not have it
+    [
+        pa.field("query_id", pa.string()),  # of a judged query, else null
+        pa.field("query", pa.string(), nullable=False),  # its text
+        pa.field("chunk_id", pa.string(), nullable=False),
+        pa.field("doc_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("headings", pa.string(), nullable=False),
+        pa.field("bm25_rank", pa.int32()),
+        pa.field("bm25_score", pa.float64()),  # BM25, over 0
+        pa.field("vectors_rank", pa.int32()),
+        pa.field("vectors_score", pa.float64()),  # cosine, -1 to 1
+        pa.field("fusion_rank", pa.int32()),
+        pa.field("fusion_score", pa.float64()),  # sum of reciprocal ranks
+        pa.field("rerank_rank", pa.int32()),
+        pa.field("rerank_score", pa.float64()),  # the reranker's own; by `fusion` a weighted mean, at most 1
+    ]
+)
+
+
 @dataclass(frozen=True)
 class BatchRef:
     """A micro-batch on disk: what the stages hand each other instead of its rows.

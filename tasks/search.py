@@ -64,13 +64,17 @@ def search(
     Raises StoreNotFound, NoSuchGeneration, StoreFormat, CorruptStore, ModelMismatch, ModelNotFound.
     """
     older = None if generation is None else Reader.open(settings.store, generation)
-    ranking = rank(query, settings, k=k, wanted=wanted, reader=older)
+    return result_of(query, rank(query, settings, k=k, wanted=wanted, reader=older), settings, k=k, explain=explain)
+
+
+def result_of(query: str, ranking: Ranking, settings: Settings, *, k: int, explain: bool) -> SearchResult:
+    """The first `k` of a ranking, with what a person reads of them."""
     best = ranking.stages["rerank"][:k]
     with _timed(ranking.timings_ms, "read"):
         refs = [ref for ref, _ in best]
         rows = ranking.reader.lookup(refs)
         terms = bm25_of_terms(ranking.reader, query, refs, **lexical_weights(settings)) if explain else {}
-    stages = _stages(ranking.stages)
+    stages = stage_scores(ranking.stages)
     hits = tuple(
         Hit(rank=place, score=score, stages=stages[ref], terms=terms.get(ref, {}), **rows[ref])
         for place, (ref, score) in enumerate(best, start=1)
@@ -155,7 +159,8 @@ def _check_model(reader: Reader, encoder: Encoder) -> None:
         )
 
 
-def _stages(ranked: dict[str, Scored]) -> dict[ChunkRef, dict[str, StageScore]]:
+def stage_scores(ranked: dict[str, Scored]) -> dict[ChunkRef, dict[str, StageScore]]:
+    """Rank and score of every candidate at each stage that has it."""
     stages: dict[ChunkRef, dict[str, StageScore]] = {}
     for stage, scored in ranked.items():
         for rank, (ref, score) in enumerate(scored, start=1):

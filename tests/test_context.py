@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import subprocess
+import sys
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -136,3 +138,9 @@ def test_blocks_are_the_hits_of_search(built: Settings) -> None:
     slides = pack_context("capacity", built, wanted=Filter(file_types=("pptx",)))
     assert {block.path.rpartition(".")[2] for block in slides.blocks} == {"pptx"}
     assert slides.blocks[0].page is not None
+
+
+def test_packing_imports_neither_prefect_nor_torch() -> None:
+    code = "import sys, tasks.context; print({'prefect', 'torch'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.strip() == "set()"

@@ -8,27 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pydantic
 
 from schemas.errors import BadEvaluation
 from schemas.settings import Settings
+from tasks.evaluate.candidates import Asked, ask
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import HEADLINE, Difference, Scores, compare, measure
-from tasks.evaluate.runs import STAGES, Answer, Runs, ask
+from tasks.evaluate.runs import STAGES, Answer, Runs, runs_of
 from tasks.store.files import write_text
 from tasks.store.reader import Reader
 
 # So many of a query's first answers are kept: those that nDCG@10 sees.
 FIRST = 10
-
-# The settings that decide what a query finds in a store that is there.
-QUERY_SETTINGS = (
-    "candidates", "title_weight", "headings_weight", "text_weight", "identifier_weight", "rrf_k",
-    "vector_weight", "pool", "rerank_tokens",
-)  # fmt: skip
 
 # What each stage is measured against: (stage, the stage above it).
 STEPS = (("fusion", "bm25"), ("fusion", "vectors"), ("rerank", "fusion"))
@@ -79,19 +73,32 @@ def evaluate(
     report: Callable[[int, int], None] = lambda *_: None,
 ) -> Evaluation:
     """Ask and measure the newest generation, or that of `reader`. Errors as of tasks.search.search."""
-    runs = ask(judged, settings, reader=reader, report=report)
+    return measured(judged, ask(judged, settings, reader=reader, report=report))
+
+
+def measured(judged: Judged, asked: Asked) -> Evaluation:
+    """Measure what was asked, now or when it was saved, by those of the judged queries that it has.
+
+    Raises BadEvaluation where it has none.
+    """
+    texts = set(asked.origin.queries)
+    queries = {query: text for query, text in judged.queries.items() if text in texts}
+    if not queries:
+        raise BadEvaluation("the saved run has none of the judged queries; a query is known by its text")
+    judged = Judged(queries, {query: judged.gains[query] for query in queries})
+    runs, origin = runs_of(judged, asked.candidates), asked.origin
     return Evaluation(
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-        store=str(settings.store.absolute()),
-        generation=runs.generation.number,
-        reranker=runs.reranker,
-        conditions=_conditions(runs, settings),
+        created=origin.created,
+        store=origin.store,
+        generation=origin.generation,
+        reranker=origin.reranker,
+        conditions=origin.conditions,
         judged=judged,
         scores={stage: measure(judged, runs.stages[stage]) for stage in STAGES},
         answers={query: tuple(found[:FIRST]) for query, found in runs.answers.items()},
         places={query: _places(runs, query, gains) for query, gains in judged.gains.items()},
-        missing=runs.missing,
-        seconds=runs.seconds,
+        missing=tuple(name for name in origin.missing if name in judged.names),
+        seconds=origin.seconds,
     )
 
 
@@ -115,20 +122,6 @@ def read(path: Path) -> Evaluation:
 
 
 _JSON = pydantic.TypeAdapter(Evaluation)
-
-
-def _conditions(runs: Runs, settings: Settings) -> dict[str, str]:
-    generation = runs.generation
-    analyzer = generation.analyzer
-    values = {
-        "store": str(settings.store.absolute()),
-        "generation": f"{generation.number} of {generation.created}",
-        "documents": f"{generation.documents:,}",
-        "chunks": f"{generation.chunks:,}",
-        "embedder": generation.embedder,
-        "terms": f"tokenizer {analyzer.tokenizer}, stemmer {analyzer.stemmer}, stopwords {analyzer.stopwords}",
-    }
-    return values | {name: f"{getattr(settings, name):g}" for name in QUERY_SETTINGS} | {"reranker": runs.reranker}
 
 
 def _places(runs: Runs, query: str, gains: dict[str, int]) -> dict[str, Places]:

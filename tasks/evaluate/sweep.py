@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from schemas.settings import Settings
+from tasks.evaluate.candidates import places
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import Score, compare, measure
 from tasks.evaluate.runs import Namer, Run
@@ -102,16 +103,21 @@ def sweep(judged: Judged, settings: Settings, report: Callable[[int, int], None]
     first: dict[str, Candidates] = {}
     fused: dict[str, Scored] = {}
     reranked: dict[str, dict[ChunkRef, float]] = {}
+    named_as: dict[ChunkRef, dict[str, str]] = {}
     for done, (query, text) in enumerate(judged.queries.items(), start=1):
         ranking = rank(text, wide)
         first[query] = _candidates(text, ranking, wide)
         fused[query] = ranking.stages["fusion"]
         reranked[query] = dict(ranking.stages["rerank"])
+        named_as |= places(ranking.reader, first[query].union)
         report(done, len(judged.queries))
-    namer = Namer(ranking.reader, judged.names)
+    namer = Namer(judged.names)
 
     def named(lists: dict[str, list[ChunkRef]]) -> Run:
-        return {query: namer.names(refs) for query, refs in lists.items()}
+        return {
+            query: [answer.name for answer in namer.answers(named_as[ref] for ref in refs)]
+            for query, refs in lists.items()
+        }
 
     methods = []
     for name, fuse in _methods():

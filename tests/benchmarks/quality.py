@@ -33,9 +33,10 @@ from flows.local import local_refresh
 from schemas.records import CHUNKS, DOCUMENTS
 from schemas.settings import Settings
 from tasks.chunk import embedded_text
+from tasks.evaluate.candidates import ask
 from tasks.evaluate.judged import Judged, read_judged, read_qrels, read_queries
 from tasks.evaluate.metrics import compare, measure
-from tasks.evaluate.runs import STAGES, ask
+from tasks.evaluate.runs import STAGES, runs_of
 from tasks.models import load_encoder
 from tasks.store import writer
 from tasks.store.generation import Analyzer, Generation, exists
@@ -203,14 +204,15 @@ def main() -> None:
             settings = Settings(**{"store": root / STORES.get(name, name), **chosen})
             if not exists(settings.store):
                 collection.build(settings)
-            runs = ask(collection.judged, settings)
+            asked = ask(collection.judged, settings)
+            runs = runs_of(collection.judged, asked.candidates)
             scores = {stage: measure(collection.judged, runs.stages[stage]) for stage in STAGES}
             above = None
             for stage, score in scores.items():
                 headline = score["nDCG@10"]
                 table.add_row(
                     name if above is None else "",
-                    stage if stage != "rerank" else f"rerank by {runs.reranker}",
+                    stage if stage != "rerank" else f"rerank by {asked.origin.reranker}",
                     f"{headline.mean:.3f} [{headline.low:.3f}, {headline.high:.3f}]",
                     *(f"{score[metric].mean:.3f}" for metric in ("MRR@10", "R@10", "R@100")),
                     f"{compare(above, headline).p:.3f}" if above else "",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import tasks.search
 from schemas.settings import Settings
-from tasks.evaluate.evaluation import QUERY_SETTINGS
+from tasks.evaluate.candidates import QUERY_SETTINGS
 
 
 def test_every_setting_that_a_query_reads_is_kept() -> None:

@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from lxml import etree
 
 from tests.conftest import CORPUS
 
@@ -47,6 +48,19 @@ def test_query_prints_hits_as_text_table_and_json(store: Path, model_cache: Path
     result = json.loads(headrace("query", question, "--store", store, "-k", "2", "--json", cache=model_cache).stdout)
     assert [hit["rank"] for hit in result["hits"]] == [1, 2]
     assert set(result["hits"][0]["stages"]["bm25"]) == {"rank", "score"}
+
+
+def test_context_prints_the_prompt_alone_and_says_what_it_took(store: Path, model_cache: Path) -> None:
+    ask = ["context", "how do we rotate TLS certificates automatically?", "--store", store, "--budget", "400"]
+    shown = headrace(*ask, "--form", "xml", cache=model_cache)
+    passages = etree.fromstring(shown.stdout)
+    assert passages[0].get("source", "").endswith("rotate-certificates-automatically.md")
+    assert "of 400 tokens" in shown.stderr
+    assert "hits left out" in shown.stderr
+    found = json.loads(headrace(*ask, "--json", cache=model_cache).stdout)
+    assert found["prompt"].startswith("[1] `")
+    assert [block["number"] for block in found["blocks"]] == list(range(1, len(found["blocks"]) + 1))
+    assert found["tokens"] <= found["budget"] == 400
 
 
 def test_status_shows_counts_and_quarantine(store: Path, model_cache: Path) -> None:
