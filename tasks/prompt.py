@@ -40,8 +40,9 @@ def head(block: Block, form: Form) -> str:
         attributes = {"id": str(block.number), "source": _line(block.path), "page": pages(block), "headings": where}
         return f"<passage{''.join(f' {name}={_attribute(value)}' for name, value in attributes.items() if value)}>"
     page = f", page {pages(block)}" if pages(block) else ""
-    source = f"[{block.number}] {_code_span(_line(block.path))}{page}\n"
-    return f"{source}{_code_span(where)}\n" if where else source
+    # in one line: one that began with a code span could be taken for a fence
+    source = f"[{block.number}] {_code_span(_line(block.path))}{page}"
+    return f"{source} · {_code_span(where)}\n" if where else f"{source}\n"
 
 
 def body(text: str, form: Form) -> str:

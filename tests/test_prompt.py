@@ -65,12 +65,12 @@ def test_markdown_is_parsed_back_to_a_fence_a_text(parts: list[tuple[str, str]])
     as_read = [lines(f"{text}\n").replace("\0", "\ufffd") for text, _ in parts]
     assert [lines(html.unescape(text)) for text in fenced] == as_read
     outside = re.sub(r"<pre>.*?</pre>", "", page, flags=re.DOTALL)
-    assert re.sub(r"<code>.*?</code>|\[\d\]|</?p>|\s", "", outside, flags=re.DOTALL) == ""
+    assert re.sub(r"<code>.*?</code>|\[\d\]|</?p>|\s|·", "", outside, flags=re.DOTALL) == ""
 
 
 def test_block_names_its_source_and_pages() -> None:
     one = Block(3, 1, ("d/1", "d/2"), "u", "r.pdf", "Runbook", "Failover > DNS", "Text.", 4, 5, 0, 5)
-    assert prompt_of([one], "markdown") == "[3] `r.pdf`, page 4-5\n`Runbook > Failover > DNS`\n```\nText.\n```\n"
+    assert prompt_of([one], "markdown") == "[3] `r.pdf`, page 4-5 · `Runbook > Failover > DNS`\n```\nText.\n```\n"
     assert prompt_of([one], "xml") == (
         '<passages>\n<passage id="3" source="r.pdf" page="4-5" headings="Runbook &gt; Failover &gt; DNS">\n'
         "Text.\n</passage>\n</passages>\n"
