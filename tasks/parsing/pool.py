@@ -126,11 +126,13 @@ class ParserPool:
     def _retire(self, pool: ProcessPool) -> None:
         """Let `pool` end after what it was given, and another one take what comes."""
         with self._lock:
-            if self._pool is pool:
-                pool.close()
-                self._retired.append(pool)
-                self._pool = None
-                threading.Thread(target=pool.join, daemon=True).start()
+            current = self._pool
+            if current is None or current is not pool:  # another file has asked for it
+                return
+            self._pool = None
+            self._retired.append(current)
+            current.close()
+            threading.Thread(target=current.join, daemon=True).start()
 
     def _attempt(self, path: Path, file: _Scheduled) -> Outcome:
         try:

@@ -1,7 +1,7 @@
 """What other defaults would give: `python -m tests.benchmarks.defaults [store=FOLDER]`.
 
-nDCG@10 of the final order on every judged collection that defaults are tuned on (tests.benchmarks.quality says how each is
-made), with one setting changed at a time. Settings of ingest are tried on the AWS guides alone: the others are whole
+nDCG@10 of the final order on every judged collection that defaults are tuned on (tests.benchmarks.quality says how each
+is made), with one setting changed at a time. Settings of ingest are tried on the AWS guides alone: the others are whole
 abstracts. Some ten minutes and, for the guides, five more a setting of ingest; store=FOLDER keeps the stores.
 """
 
@@ -15,8 +15,9 @@ from rich.console import Console
 from rich.table import Table
 
 from schemas.settings import Settings
+from tasks.evaluate.candidates import ask
 from tasks.evaluate.metrics import HEADLINE, compare, measure
-from tasks.evaluate.runs import ask
+from tasks.evaluate.runs import runs_of
 from tasks.store.generation import exists
 from tests.benchmarks.quality import COLLECTIONS
 
@@ -56,7 +57,8 @@ def main() -> None:
                 if not exists(settings.store):
                     collections[name].build(settings)
                 judged = collections[name].judged
-                scores[name] = measure(judged, ask(judged, settings).stages["rerank"])[HEADLINE]
+                order = runs_of(judged, ask(judged, settings).candidates).stages["rerank"]
+                scores[name] = measure(judged, order)[HEADLINE]
             before = before or scores
             p = [f"{name} {compare(before[name], scores[name]).p:.2f}" for name in scores if scores is not before]
             cells = [f"{scores[name].mean:.3f}" if name in scores else "" for name in TUNED_ON]
