@@ -12,9 +12,10 @@ from schemas.errors import ModelMismatch, ModelNotFound
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
 from tasks.models import load_encoder, precision
-from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.cross_encoder import CrossEncoder, decided_precision
 from tasks.models.export import check_exportable, onnx_folder
 from tasks.models.folders import ModelFolder, describe
+from tasks.models.published import published_graph
 from tasks.models.resolve import bundled_folder, resolve
 from tasks.rerank import DEFAULT_CROSS_ENCODER
 
@@ -60,11 +61,15 @@ def reranker(settings: Settings) -> Finding:
         return _to_be_fetched(name)
     about = _whence(model)
     check_exportable(model, "cross-encoder")
-    if not onnx_folder(model, "cross-encoder", "fp32", settings).is_dir():
+    digits = decided_precision(model, settings)
+    exported = onnx_folder(model, "cross-encoder", digits, settings)
+    if published_graph(model.path, digits) is None and not exported.is_dir():
         return Finding("ok", f"{about}\nnot exported to ONNX yet", "the first query does it, some 10 s")
     started = time.perf_counter()
     CrossEncoder(name, settings).score("what is a headrace?", [SENTENCE])
-    return Finding("ok", f"{about}\nas {model.name}, {time.perf_counter() - started:.1f} s to load and score")
+    return Finding(
+        "ok", f"{about}\nas {model.name} in {digits}, {time.perf_counter() - started:.1f} s to load and score"
+    )
 
 
 def found(name: str, settings: Settings) -> ModelFolder | None:

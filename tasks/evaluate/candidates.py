@@ -29,7 +29,7 @@ from tasks.store.reader import ChunkRef, Reader
 # The settings that decide what a query finds in a store that is there.
 QUERY_SETTINGS = (
     "candidates", "title_weight", "headings_weight", "text_weight", "identifier_weight", "rrf_k",
-    "vector_weight", "pool", "rerank_tokens",
+    "vector_weight", "pool", "rerank_precision", "rerank_tokens",
 )  # fmt: skip
 
 
@@ -163,4 +163,8 @@ def _conditions(generation: Generation, settings: Settings) -> dict[str, str]:
         "embedder": generation.embedder,
         "terms": f"tokenizer {analyzer.tokenizer}, stemmer {analyzer.stemmer}, stopwords {analyzer.stopwords}",
     }
-    return values | {name: f"{getattr(settings, name):g}" for name in QUERY_SETTINGS}
+    return values | {name: _text(getattr(settings, name)) for name in QUERY_SETTINGS}
+
+
+def _text(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)

@@ -20,18 +20,22 @@ BATCH_TOKENS = 512
 
 
 class Session:
-    """An ONNX graph of int64[batch, tokens] inputs and one float32[batch, …] output. Raises ModelMismatch."""
+    """An ONNX graph of int64[batch, tokens] inputs and one float[batch, …] output. Raises ModelMismatch."""
 
-    def __init__(self, path: Path, inputs: Sequence[str], threads: int, batch_tokens: int = BATCH_TOKENS) -> None:
+    def __init__(
+        self, path: Path, threads: int, batch_tokens: int = BATCH_TOKENS, pad_id: int = 0, *, cuda: bool = False
+    ) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
         options.log_severity_level = 3
         try:
-            self._session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+            provider = "CUDAExecutionProvider" if cuda else "CPUExecutionProvider"
+            self._session = ort.InferenceSession(str(path), options, providers=[provider])
         except Exception as error:  # ONNX Runtime's errors have no base class but Exception
             raise ModelMismatch(f"{path} cannot be loaded: {error}; delete {path.parent} to export it again") from error
-        self._inputs = tuple(inputs)
+        self._inputs = [given.name for given in self._session.get_inputs()]
+        self._pad_id = pad_id
         self._batch_tokens = batch_tokens
         self._threads = ThreadPoolExecutor(threads, thread_name_prefix="onnx")
 
@@ -52,6 +56,7 @@ class Session:
     def _feed(self, encodings: Sequence[Encoding]) -> dict[str, np.ndarray]:
         longest = max(len(encoding) for encoding in encodings)
         feed = {name: np.zeros((len(encodings), longest), dtype=np.int64) for name in self._inputs}
+        feed["input_ids"].fill(self._pad_id)
         columns = {"input_ids": "ids", "attention_mask": "attention_mask", "token_type_ids": "type_ids"}
         for name, array in feed.items():
             for row, encoding in zip(array, encodings, strict=True):

@@ -1,4 +1,8 @@
-"""Score (query, passage) pairs with a cross-encoder in ONNX Runtime: any model with a one-logit head."""
+"""Score (query, passage) pairs with a cross-encoder in ONNX Runtime: any model with a one-logit head.
+
+The graph is the one that its publisher made for this processor (tasks.models.published), else exported once. Scores
+are those of sentence-transformers' `CrossEncoder.predict`: the logit or its sigmoid, as the model's configuration says.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +11,65 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.settings import Settings
-from tasks.models.batching import Session
-from tasks.models.export import ensure_onnx
-from tasks.models.folders import load_tokenizer_file
+from tasks.models.batching import BATCH_TOKENS, Session
+from tasks.models.export import check_exportable, ensure_onnx
+from tasks.models.folders import ModelFolder, Precision, describe
+from tasks.models.hardware import has_cuda_runtime, has_int8
+from tasks.models.published import graph_names, published_graph
+from tasks.models.resolve import resolve
+
+# tokens of a batch once padded, which a GPU needs to be busy
+CUDA_BATCH_TOKENS = 60_000
 
 
 class CrossEncoder:
     """A cross-encoder by folder, cached or hub name. Raises ModelNotFound, ModelMismatch."""
 
     def __init__(self, name: str, settings: Settings) -> None:
-        folder, meta = ensure_onnx(name, "cross-encoder", "fp32", settings)
-        self.name = meta.name
-        self.max_tokens = min(settings.rerank_tokens, meta.max_tokens)  # of a pair, special tokens counted
-        self._tokenizer = load_tokenizer_file(folder / "tokenizer.json")
+        model = describe(resolve(name, settings, also=graph_names(wanted_precision(settings))[:1]))
+        check_exportable(model, "cross-encoder")
+        precision = decided_precision(model, settings)
+        graph = published_graph(model.path, precision)
+        if graph is None:
+            graph = ensure_onnx(name, "cross-encoder", precision, settings)[0] / "model.onnx"
+        self.name = model.name
+        self.max_tokens = min(settings.rerank_tokens, model.max_tokens)  # of a pair, special tokens counted
+        # models of one name differ in their graphs' size
+        self.fingerprint = (
+            f"{self.name}-{precision}, {graph.stat().st_size} bytes, {self.max_tokens} tokens, "
+            f"{settings.embed_threads} threads"
+        )
+        self._sigmoid = model.activation == "Sigmoid"
+        self._tokenizer = model.tokenizer()
         # cuts the passage; the query only where it is longer than half, when `only_second` would raise or leave no
         # passage. It is also what sentence-transformers does, so that scores agree for long queries too.
         self._tokenizer.enable_truncation(self.max_tokens, strategy="longest_first")
-        self._session = Session(folder / "model.onnx", meta.inputs, settings.embed_threads)
+        cuda = precision == "fp32" and has_cuda_runtime()
+        # an int8 graph scales a whole batch's activations at once: alone, a pair's score depends on nothing else
+        budget = CUDA_BATCH_TOKENS if cuda else BATCH_TOKENS if precision == "fp32" else 0
+        pad_id = int(model.config.get("pad_token_id") or 0)
+        self._session = Session(graph, settings.embed_threads, budget, pad_id, cuda=cuda)
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:
-        """Raw logits, float32[n]: higher is more relevant; in the order of `texts`."""
-        pairs = self._tokenizer.encode_batch([(query, text) for text in texts])
-        return np.asarray(self._session.run(pairs), dtype=np.float32).reshape(len(texts))
+        """float32[n]: higher is more relevant; in the order of `texts`."""
+        # the query is tokenized once, then joined to each passage
+        asked, *passages = self._tokenizer.encode_batch([query, *texts], add_special_tokens=False)
+        pairs = [self._tokenizer.post_process(asked, passage) for passage in passages]
+        logits = np.asarray(self._session.run(pairs), dtype=np.float32).reshape(len(texts))
+        # in float64, where exp of what an untrained head gives does not overflow
+        return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32) if self._sigmoid else logits
+
+
+def wanted_precision(settings: Settings) -> Precision:
+    """That of the settings; for `auto` int8 unless a GPU computes: `decided_precision` looks closer."""
+    if settings.rerank_precision == "auto":
+        return "fp32" if has_cuda_runtime() else "int8"
+    return settings.rerank_precision
+
+
+def decided_precision(model: ModelFolder, settings: Settings) -> Precision:
+    """As wanted; for `auto` int8 only with instructions for it, or with the publisher's graph for this processor."""
+    wanted = wanted_precision(settings)
+    if settings.rerank_precision == "auto" and wanted == "int8":
+        return "int8" if has_int8() or published_graph(model.path, "int8") else "fp32"
+    return wanted

@@ -15,7 +15,7 @@ import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from schemas.errors import ModelMismatch
 from schemas.settings import Settings
@@ -23,7 +23,7 @@ from tasks.models.folders import ModelFolder, Precision, describe
 from tasks.models.resolve import resolve
 
 Kind = Literal["encoder", "cross-encoder"]
-EXPORTER_VERSION = "2"
+EXPORTER_VERSION = "3"
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,6 @@ class Exported:
     pooling: str  # mean or cls; of no meaning for a cross-encoder
     dim: int  # of the vectors; 1 for a cross-encoder's logit
     max_tokens: int  # special tokens counted
-    inputs: tuple[str, ...]  # names of the graph's int64[batch, tokens] inputs
 
 
 def ensure_onnx(name: str, kind: Kind, precision: Precision, settings: Settings) -> tuple[Path, Exported]:
@@ -51,8 +50,7 @@ def ensure_onnx(name: str, kind: Kind, precision: Precision, settings: Settings)
     folder = onnx_folder(model, kind, precision, settings)
     if not (folder / "meta.json").is_file():
         _export_in_subprocess(model, kind, precision, folder)
-    meta = json.loads((folder / "meta.json").read_text(encoding="utf-8"))
-    return folder, Exported(**{**meta, "inputs": tuple(meta["inputs"])})
+    return folder, Exported(**json.loads((folder / "meta.json").read_text(encoding="utf-8")))
 
 
 def onnx_folder(model: ModelFolder, kind: Kind, precision: Precision, settings: Settings) -> Path:
@@ -63,12 +61,12 @@ def onnx_folder(model: ModelFolder, kind: Kind, precision: Precision, settings: 
 def check_exportable(model: ModelFolder, kind: Kind) -> None:
     """Raise ModelMismatch where the exported graph would not compute what the model's own library does."""
     if kind == "cross-encoder":
-        if not _has_one_logit(model.config):
-            raise ModelMismatch(
-                f"{model.path} is no cross-encoder: its head does not have exactly one logit; "
-                "name a reranker such as cross-encoder/ms-marco-MiniLM-L6-v2"
-            )
-        return
+        _check_cross_encoder(model)
+    else:
+        _check_encoder(model)
+
+
+def _check_encoder(model: ModelFolder) -> None:
     unknown = [module for module in model.modules if module not in {"Transformer", "Pooling", "Normalize"}]
     if model.pooling not in {"mean", "cls"}:
         unknown.append(f"pooling by {model.pooling}")
@@ -81,10 +79,22 @@ def check_exportable(model: ModelFolder, kind: Kind) -> None:
         )
 
 
-def _has_one_logit(config: dict[str, Any]) -> bool:
-    architectures = config.get("architectures") or [""]
+def _check_cross_encoder(model: ModelFolder) -> None:
+    architecture = (model.config.get("architectures") or [""])[0]
     # a configuration without labels means transformers' default of two
-    return len(config.get("id2label") or "no") == 1 and "SequenceClassification" in architectures[0]
+    one_logit = len(model.config.get("id2label") or "no") == 1 and "SequenceClassification" in architecture
+    unknown = [module for module in model.modules if module != "Transformer"]
+    if model.default_prompt:
+        unknown.append(f"the default prompt {model.default_prompt!r}")
+    if not one_logit:
+        fault = f"is no cross-encoder: its head, of {architecture or 'no architecture'}, is not exactly one logit"
+    elif unknown:
+        fault = f"has {', '.join(unknown)}, which the ONNX graph would not have"
+    elif model.activation not in {"Identity", "Sigmoid"}:
+        fault = f"puts its logit through {model.activation}; only Identity and Sigmoid are known"
+    else:
+        return
+    raise ModelMismatch(f"{model.path} {fault}; name a reranker such as cross-encoder/ms-marco-MiniLM-L6-v2")
 
 
 def _export_in_subprocess(model: ModelFolder, kind: Kind, precision: Precision, folder: Path) -> None:

@@ -73,6 +73,17 @@ class ModelFolder:
         return [module["type"].rsplit(".", 1)[-1] for module in self._json("modules.json", [])]
 
     @property
+    def activation(self) -> str:
+        """What a cross-encoder's logit goes through, a class name of torch.nn: Identity, Sigmoid, …"""
+        said = (
+            self._json("config_sentence_transformers.json").get("activation_fn"),  # 5.x and 6.x
+            (self.config.get("sentence_transformers") or {}).get("activation_fn"),  # 4.x
+            self.config.get("sbert_ce_default_activation_function"),  # before
+            "Sigmoid",  # of one logit, where nobody says
+        )
+        return str(next(name for name in said if name)).rsplit(".", 1)[-1]
+
+    @property
     def default_prompt(self) -> str:
         """What sentence-transformers puts before every text; mostly nothing."""
         config = self._json("config_sentence_transformers.json")

@@ -36,8 +36,18 @@ def cpu_flags() -> set[str]:
 def has_cuda() -> bool:
     """Whether there is a CUDA device, asked of its driver, and torch is built for it; torch takes seconds to import."""
     torch = importlib.util.find_spec("torch")
-    if torch is None or not list(Path(torch.origin or "").parent.glob("lib/*torch_cuda.*")):
-        return False
+    return torch is not None and bool(list(Path(torch.origin or "").parent.glob("lib/*torch_cuda.*"))) and _has_device()
+
+
+@functools.cache
+def has_cuda_runtime() -> bool:
+    """Whether there is a CUDA device, and the ONNX Runtime that is installed is built for it."""
+    import onnxruntime as ort  # only after tasks.models has switched its telemetry off
+
+    return "CUDAExecutionProvider" in ort.get_available_providers() and _has_device()
+
+
+def _has_device() -> bool:
     try:
         driver = ctypes.CDLL("nvcuda.dll" if sys.platform == "win32" else "libcuda.so.1")
     except OSError:

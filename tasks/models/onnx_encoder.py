@@ -26,7 +26,7 @@ class OnnxEncoder:
         self._tokenizer.enable_truncation(meta.max_tokens)
         # an int8 graph scales a whole batch's activations at once: alone, a text's vector depends on nothing else
         batch_tokens = BATCH_TOKENS if precision == "fp32" else 0
-        self._session = Session(folder / "model.onnx", meta.inputs, settings.embed_threads, batch_tokens)
+        self._session = Session(folder / "model.onnx", settings.embed_threads, batch_tokens)
 
     def encode(self, texts: Sequence[str]) -> np.ndarray:
         """float32[n, dim], rows of unit L2 norm, in the order of `texts`."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import re
+from collections.abc import Sequence
 from pathlib import Path
 
 from schemas.errors import ModelNotFound
@@ -21,8 +22,8 @@ WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
-def resolve(name: str, settings: Settings) -> Path:
-    """The folder of model `name`. Raises ModelNotFound."""
+def resolve(name: str, settings: Settings, also: Sequence[str] = ()) -> Path:
+    """The folder of model `name`; of the hub's files `also` some more, where it has them. Raises ModelNotFound."""
     looked = []
     if name in BUNDLED:
         if (bundled := bundled_folder()) is not None:
@@ -39,7 +40,7 @@ def resolve(name: str, settings: Settings) -> Path:
             return cached
         looked.append("the local hub cache")
         if settings.allow_download:
-            fetched = _snapshot(name, download=True)
+            fetched = _snapshot(name, download=True, also=also)
             if fetched is not None:
                 return fetched
             looked.append("the hub, which did not give it")
@@ -65,11 +66,11 @@ def bundled_folder() -> Path | None:
     return Path(spec.origin).parent / "model" if spec and spec.origin else None
 
 
-def _snapshot(name: str, *, download: bool) -> Path | None:
+def _snapshot(name: str, *, download: bool, also: Sequence[str] = ()) -> Path | None:
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError
 
-    patterns = ["*.json", "*.txt", *WEIGHTS]
+    patterns = ["*.json", "*.txt", *WEIGHTS, *also]
     try:
         folder = Path(snapshot_download(name, local_files_only=not download, allow_patterns=patterns))
         check_complete(folder)

@@ -52,7 +52,7 @@ def test_failed_export_says_why_and_leaves_nothing(make_settings: MakeSettings, 
 def test_damaged_export_says_what_to_delete(tmp_path: Path) -> None:
     (tmp_path / "model.onnx").write_bytes(b"cut short")
     with pytest.raises(ModelMismatch, match=f"delete {tmp_path} to export it again"):
-        Session(tmp_path / "model.onnx", ["input_ids"], threads=1)
+        Session(tmp_path / "model.onnx", threads=1)
 
 
 @pytest.mark.parametrize(
