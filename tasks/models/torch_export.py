@@ -43,6 +43,23 @@ class Embedding(torch.nn.Module):
         return torch.nn.functional.normalize(pooled, p=2.0, dim=1)
 
 
+def unmasked_attention(
+    _module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    _mask: torch.Tensor | None,
+    scaling: float,
+    **_: object,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Attention for one text a call, as int8 graphs run, where nothing is padded: the mask's sums are saved.
+
+    float32[batch, heads, tokens, size] each → float32[batch, tokens, heads, size] and the weights.
+    """
+    weights = torch.softmax(query @ key.transpose(2, 3) * scaling, dim=-1)
+    return (weights @ value).transpose(1, 2).contiguous(), weights
+
+
 class FirstToken(torch.nn.Module):
     """A last layer of BERT or RoBERTa that computes the first token alone, all that a classification head reads.
 
@@ -53,7 +70,7 @@ class FirstToken(torch.nn.Module):
         super().__init__()
         self.layer = layer
 
-    def forward(self, tokens: torch.Tensor, mask: torch.Tensor, *_: object, **__: object) -> torch.Tensor:
+    def forward(self, tokens: torch.Tensor, mask: torch.Tensor | None, *_: object, **__: object) -> torch.Tensor:
         """float32[batch, tokens, dim], and float32[batch, 1, 1 or tokens, tokens] to add → float32[batch, 1, dim]."""
         layer: Any = self.layer
         attention = layer.attention.self
@@ -64,7 +81,7 @@ class FirstToken(torch.nn.Module):
             return read.view(*rows.shape[:2], -1, attention.attention_head_size).transpose(1, 2)
 
         products = heads(attention.query, first) @ heads(attention.key, tokens).transpose(2, 3) * attention.scaling
-        weights = torch.softmax(products + mask[:, :, :1], dim=-1)
+        weights = torch.softmax(products if mask is None else products + mask[:, :, :1], dim=-1)
         read = (weights @ heads(attention.value, tokens)).transpose(1, 2).flatten(2)
         attended = layer.attention.output(read, first)
         reduced: torch.Tensor = layer.output(layer.intermediate(attended), attended)
@@ -91,7 +108,11 @@ def export(path: Path, kind: Kind, precision: Precision, target: Path) -> None:
     """Write model.onnx, config.json, tokenizer.json and, last, meta.json into the new folder `target`."""
     model = describe(path)
     auto = transformers.AutoModelForSequenceClassification if kind == "cross-encoder" else transformers.AutoModel
-    body = auto.from_pretrained(path, attn_implementation="eager", dtype=torch.float32, local_files_only=True).eval()
+    transformers.AttentionInterface.register("unmasked", unmasked_attention)
+    # of DeBERTa's own attention there is nothing to leave out
+    alone = kind == "cross-encoder" and precision == "int8" and model.config.get("model_type") != "deberta-v2"
+    attention = "unmasked" if alone else "eager"
+    body = auto.from_pretrained(path, attn_implementation=attention, dtype=torch.float32, local_files_only=True).eval()
     names = ["input_ids", "attention_mask"]
     takes_types = "token_type_ids" in inspect.signature(body.forward).parameters
     if takes_types and model.config.get("type_vocab_size", 0) > 1:
