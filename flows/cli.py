@@ -22,6 +22,7 @@ from flows.evaluate import evaluate, sweep
 from flows.options import (
     AfterOption,
     BeforeOption,
+    DeadlineOption,
     GateOption,
     GenerationOption,
     JsonOption,
@@ -104,6 +105,7 @@ def query(
     store: StoreOption = None,
     k: Annotated[int, typer.Option("-k", min=1, help="How many hits.")] = 8,
     reranker: RerankerOption = None,
+    deadline_ms: DeadlineOption = None,
     source: SourceOption = None,
     path: PathOption = None,
     file_type: TypeOption = None,
@@ -135,7 +137,8 @@ def query(
     from tasks.search import rank, result_of
     from tasks.store.reader import Reader
 
-    settings = settings_of(store, set_, {"reranker": reranker} if reranker else {})
+    flags = {"reranker": reranker, "deadline_ms": deadline_ms}
+    settings = settings_of(store, set_, {name: value for name, value in flags.items() if value})
     if why is not None:
         from tasks.explain import why as explain_document
 

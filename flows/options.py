@@ -32,6 +32,10 @@ GateOption = Annotated[
 RerankerOption = Annotated[
     str | None, typer.Option("--reranker", help=str(Settings.model_fields["reranker"].description))
 ]
+DeadlineOption = Annotated[
+    int | None,
+    typer.Option("--deadline-ms", min=1, metavar="MS", help=str(Settings.model_fields["deadline_ms"].description)),
+]
 SourceOption = Annotated[
     list[str] | None, typer.Option("--source", help="Only documents of this source, as ingested. Repeatable.")
 ]

@@ -213,7 +213,7 @@ class SearchResult:
     hits: tuple[Hit, ...]
     generation: int
     reranker: str  # what gave the final order: a cross-encoder's name or `fusion`
-    fallback: str | None  # why a wanted reranker did not run
+    fallback: str | None  # why a wanted reranker did not run, or not over the whole pool
     pool: int  # candidates that the reranker saw
     timings_ms: dict[str, float]  # a stage each, milliseconds
 

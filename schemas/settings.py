@@ -18,6 +18,9 @@ Stemmer = Literal[
     "romanian", "russian", "serbian", "spanish", "swedish", "tamil", "turkish",
 ]  # fmt: skip
 
+# one of rerank_fields: a name, and how many word pieces of it at most
+_FIELD = r"\s*(title|headings|text|metadata\.[^\s:,]+)(:[1-9][0-9]*)?\s*"
+
 
 class Settings(BaseSettings):
     """Settings of ingest and query; frozen, passed to whoever needs them."""
@@ -127,6 +130,18 @@ class Settings(BaseSettings):
         "where the question holds an identifier.",
     )
     pool: int = Field(50, ge=1, description="Fused candidates that the reranker sees.")
+    rerank_fields: str = Field(
+        "title:32, headings:48, text",
+        pattern=rf"^{_FIELD}(,{_FIELD})*$",
+        description="What a reranker reads of a chunk, in order, each with at most so many word pieces where a number "
+        "is given: title, headings, text, metadata.KEY for one of the document's metadata, metadata.* for all.",
+    )
+    deadline_ms: Annotated[int | None, BeforeValidator(lambda value: value or None)] = Field(
+        None,
+        ge=1,
+        description="Milliseconds that a query may take once models and store are open: the pool shrinks to what the "
+        "reranker manages, measured on this machine, and fusion orders the hits where that is too few. Empty for none.",
+    )
     rerank_tokens: int = Field(
         256, ge=16, le=8192, description="Most tokens of a (query, passage) pair; never over the model's own."
     )

@@ -19,7 +19,8 @@ from schemas.records import Filter, Hit, SearchResult, StageScore
 from schemas.settings import Settings
 from tasks.fuse import reciprocal_rank_fusion, weighted_scores
 from tasks.models import Encoder, load_encoder
-from tasks.rerank import load_reranker, passage
+from tasks.passages import passages
+from tasks.rerank import load_reranker, score_pool
 from tasks.store.filters import Matching, matching_chunks
 from tasks.store.lexical import FieldWeights, bm25, bm25_of_terms
 from tasks.store.reader import ChunkRef, Reader, newest
@@ -43,7 +44,7 @@ class Ranking:
     reader: Reader
     stages: dict[str, Scored]  # bm25, vectors, fusion and rerank, each best first
     reranker: str  # what gave the final order: a cross-encoder's name or `fusion`
-    fallback: str | None  # why a wanted reranker did not run
+    fallback: str | None  # why a wanted reranker did not run, or not over the whole pool
     pool: int  # candidates that the reranker saw
     timings_ms: dict[str, float]
 
@@ -99,6 +100,8 @@ def rank(
         reader = reader or newest(settings.store)
         encoder = load_encoder(settings, reader.generation.embedder)
         _check_model(reader, encoder)
+        reranker, fallback = load_reranker(settings)
+    started = time.perf_counter()  # a deadline does not count the loading of models
     with _timed(timings, "retrieve"), ThreadPoolExecutor(1) as pool:
         weights = lexical_weights(settings)
         limit = max(settings.candidates, k)
@@ -112,21 +115,24 @@ def rank(
         stages["fusion"] = reciprocal_rank_fusion(rankings, settings.rrf_k)
         refs = [ref for ref, _ in stages["fusion"][: max(settings.pool, k)]]
     with _timed(timings, "rerank"):
-        reranker, fallback = load_reranker(settings)
-        if reranker is None:
+        scores = np.empty(0, dtype=np.float32)
+        least = min(k, len(refs))
+        if reranker is not None:
+            texts = passages(reader, refs, settings)
+            scores, fallback = score_pool(reranker, query, texts, settings, least=least, started=started)
+        if reranker is None or len(scores) < least:
+            reranker = None
             scores = weighted_scores(
                 *complete_scores(reader, query, vector, refs, settings), vector_weight(query, settings)
             )
-        else:
-            texts = reader.fetch(refs, "title, headings, text")
-            scores = reranker.score(query, [passage(*texts[ref]) for ref in refs])
-        stages["rerank"] = sorted(zip(refs, scores.tolist(), strict=True), key=lambda item: -item[1])
+        # under a deadline, the first of the pool may be all that was scored
+        stages["rerank"] = sorted(zip(refs, scores.tolist(), strict=False), key=lambda item: -item[1])
     return Ranking(
         reader=reader,
         stages=stages,
         reranker="fusion" if reranker is None else reranker.name,
         fallback=fallback,
-        pool=len(refs),
+        pool=len(scores),
         timings_ms=timings,
     )
 

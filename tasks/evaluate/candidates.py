@@ -29,7 +29,7 @@ from tasks.store.reader import ChunkRef, Reader
 # The settings that decide what a query finds in a store that is there.
 QUERY_SETTINGS = (
     "candidates", "title_weight", "headings_weight", "text_weight", "identifier_weight", "rrf_k",
-    "vector_weight", "pool", "rerank_precision", "rerank_tokens",
+    "vector_weight", "pool", "rerank_precision", "rerank_fields", "rerank_tokens", "deadline_ms",
 )  # fmt: skip
 
 

@@ -99,6 +99,7 @@ class Sweep:
 def sweep(judged: Judged, settings: Settings, report: Callable[[int, int], None] = lambda *_: None) -> Sweep:
     """Try everything. Errors as of tasks.search.search."""
     deepest = max(POOLS)
+    settings = settings.model_copy(update={"deadline_ms": None})  # what a pool takes is what is asked
     wide = settings.model_copy(update={"candidates": max(settings.candidates, deepest), "pool": deepest})
     first: dict[str, Candidates] = {}
     fused: dict[str, Scored] = {}

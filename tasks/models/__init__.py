@@ -61,7 +61,7 @@ def load_encoder(settings: Settings, space: str | None = None) -> Encoder:
 
     Loaded once a process. Raises ModelNotFound, ModelMismatch.
     """
-    return _encoder(_only(decided(settings, space), "embed_backend", "embed_precision", "embed_threads"))
+    return _encoder(only(decided(settings, space), "embed_backend", "embed_precision", "embed_threads"))
 
 
 @functools.lru_cache(maxsize=2)
@@ -79,7 +79,7 @@ def _encoder(settings: Settings) -> Encoder:
 
 def load_tokenizer(settings: Settings) -> Tokenizer:
     """The embedder's tokenizer for counting: it neither pads nor cuts. Loads no model. Raises ModelNotFound."""
-    return _tokenizer(_only(settings))
+    return _tokenizer(only(settings))
 
 
 @functools.lru_cache(maxsize=2)
@@ -89,7 +89,7 @@ def _tokenizer(settings: Settings) -> Tokenizer:
 
 def tokenizer_fingerprint(settings: Settings) -> str:
     """Names the embedder's tokenizer: the first 32 bits of its file's SHA-256, hex. Raises ModelNotFound."""
-    return _tokenizer_fingerprint(_only(settings))
+    return _tokenizer_fingerprint(only(settings))
 
 
 @functools.lru_cache(maxsize=2)
@@ -97,7 +97,7 @@ def _tokenizer_fingerprint(settings: Settings) -> str:
     return sha256(resolve(settings.embedder, settings) / "tokenizer.json")[:8]
 
 
-def _only(settings: Settings, *names: str) -> Settings:
+def only(settings: Settings, *names: str) -> Settings:
     """What decides a model: settings that differ in anything else share it."""
     used = {"embedder", "cache", "allow_download", *names}
     return Settings.model_construct(**{name: getattr(settings, name) for name in used})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import functools
 import importlib.util
+import os
 import platform
 import sys
 from pathlib import Path
@@ -30,6 +31,16 @@ def cpu_flags() -> set[str]:
     return next(
         (set(line.partition(":")[2].split()) for line in lines if line.startswith(("flags", "Features"))), set()
     )
+
+
+def processor() -> str:
+    """The processor's name and how many of its cores there are."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return f"{os.cpu_count()} cores of {next(names, platform.processor() or platform.machine())}"
 
 
 @functools.cache

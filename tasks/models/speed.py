@@ -1,0 +1,90 @@
+"""How fast a reranker is on this machine: measured when it is first needed, refined by every run under a deadline.
+
+    <cache>/rerank-speed.json    processor and reranker → milliseconds for 1,000 characters of query and passage
+
+Characters, because any reranker's time grows with them, and none has to say how it counts.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Hashable, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from tasks.models.hardware import processor
+from tasks.store.files import write_text
+
+logger = logging.getLogger(__name__)
+
+# A run's part in what is remembered: some ten runs to forget a busy hour.
+WEIGHT = 0.2
+# What is kept is written again when it is off by this share.
+DRIFT = 0.1
+
+
+class Reranker(Hashable, Protocol):
+    """Scores texts by their relevance to a query."""
+
+    name: str
+    fingerprint: str  # all that its speed depends on beside the machine
+
+    def score(self, query: str, texts: Sequence[str]) -> np.ndarray:
+        """float32[n]: higher is more relevant; in the order of `texts`."""
+        ...
+
+
+class Speed:
+    """What `reranker` takes on this machine, in milliseconds."""
+
+    def __init__(self, reranker: Reranker, cache: Path) -> None:
+        self._file = cache / "rerank-speed.json"
+        self._key = f"{processor()}, {reranker.fingerprint}"
+        kept = _read(self._file).get(self._key)
+        self._kept = self.rate = kept if kept is not None else _measure(reranker)
+        if kept is None:
+            self._write()
+
+    def ms(self, query: str, texts: Sequence[str]) -> float:
+        """Expected to score `texts`."""
+        return self.rate * work(query, texts)
+
+    def learn(self, rate: float) -> None:
+        """Refine by what a run took for 1,000 characters."""
+        self.rate += WEIGHT * (rate - self.rate)
+        if abs(self.rate - self._kept) > DRIFT * self._kept:
+            self._kept = self.rate
+            self._write()
+
+    def _write(self) -> None:
+        try:
+            self._file.parent.mkdir(parents=True, exist_ok=True)
+            write_text(self._file, json.dumps({**_read(self._file), self._key: round(self.rate, 4)}, indent=1))
+        except OSError as error:  # a cache that may only be read: the next process measures again
+            logger.info("speed not kept: %s", error)
+
+
+def work(query: str, texts: Sequence[str]) -> float:
+    """Thousands of characters to read."""
+    return sum(len(query) + len(text) for text in texts) / 1000
+
+
+def _measure(reranker: Reranker) -> float:
+    """The rate of eight passages of 900 characters, once the first run has made room for itself."""
+    query, texts = "how fast is this?", ["A headrace carries water to the mill wheel. " * 20] * 8
+    reranker.score(query, texts[:2])
+    started = time.perf_counter()
+    reranker.score(query, texts)
+    return (time.perf_counter() - started) * 1000 / work(query, texts)
+
+
+def _read(file: Path) -> dict[str, float]:
+    try:
+        kept = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):  # not there yet, or damaged: measured again
+        return {}
+    return kept if isinstance(kept, dict) else {}
