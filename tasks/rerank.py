@@ -10,6 +10,7 @@ import functools
 import logging
 import time
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -85,28 +86,43 @@ def score_until(
 ) -> np.ndarray:
     """float32[m], the scores of the first m of `texts`: as many as are done when time.perf_counter() says `ends`.
 
-    In batches, `at_once` texts or more, each only begun where what the last ones took says that it ends in time; none
-    where no time for `least` of them is to be expected.
+    In batches, `at_once` texts or more, each only begun where what the last ones took says that it ends in time, and
+    left behind where it does not; none where no time for `least` of them is to be expected.
     """
-    scores: list[np.ndarray] = []
     if speed.ms(query, texts[:least]) > (ends - time.perf_counter()) * 1000:
+        speed.learn(speed.rate / 2)  # a slow hour is not believed for ever: some queries later it is tried again
         return np.empty(0, dtype=np.float32)
-    done, rate, spent = 0, speed.rate, 0.0
+    scores: list[np.ndarray] = []
+    done, rate, spent, worked = 0, speed.rate, 0.0, 0.0
     while rest := texts[done:]:
         left = (ends - time.perf_counter()) * 1000
         batch = rest[: max(_fitting(query, rest, left * SHARE / rate) // at_once * at_once, at_once)]
         if rate * work(query, batch) > left:
             break
         started = time.perf_counter()
-        scores.append(reranker.score(query, batch))
+        scored = _in_time(ends, reranker, query, batch)
         took = (time.perf_counter() - started) * 1000
-        spent += took
+        spent, worked = spent + took, worked + work(query, batch)
+        if scored is None:
+            break
+        scores.append(scored)
         done += len(batch)
         # the worse of the last batch and of all: a machine gets busy from one moment to the next
-        rate = max(took / work(query, batch), spent / work(query, texts[:done]))
-    if done:
-        speed.learn(spent / work(query, texts[:done]))
+        rate = max(took / work(query, batch), spent / worked)
+    if worked:
+        speed.learn(spent / worked)  # at least so slow, where a batch was left behind
     return np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
+
+
+def _in_time(ends: float, reranker: Reranker, query: str, texts: Sequence[str]) -> np.ndarray | None:
+    """The scores, or None where they are not there at `ends`: then a thread is left behind that works on them alone."""
+    thread = ThreadPoolExecutor(1, thread_name_prefix="rerank")
+    try:
+        return thread.submit(reranker.score, query, texts).result(timeout=max(ends - time.perf_counter(), 0))
+    except TimeoutError:
+        return None
+    finally:
+        thread.shutdown(wait=False)
 
 
 def _fitting(query: str, texts: Sequence[str], most: float) -> int:

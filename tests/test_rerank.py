@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +49,17 @@ class Simulated:
         return np.array([len(text) for text in texts], dtype=np.float32)
 
 
+@contextmanager
+def simulated(clock: Clock) -> Iterator[None]:
+    """Time is the clock's, and nothing is kept."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(tasks.rerank.time, "perf_counter", clock.perf_counter)
+        patch.setattr(tasks.rerank, "_in_time", lambda _, reranker, query, texts: reranker.score(query, texts))
+        patch.setattr(tasks.models.speed, "_read", lambda _: {})
+        patch.setattr(Speed, "_write", lambda _: None)
+        yield
+
+
 @given(
     lengths=st.lists(st.integers(1, 1500), min_size=1, max_size=60),
     milliseconds=st.integers(1, 2000),
@@ -60,10 +72,7 @@ def test_deadline_is_kept_by_a_machine_three_times_as_slow_as_believed(
     clock = Clock()
     reranker = Simulated(clock, 10.0)
     texts = ["x" * length for length in lengths]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks.rerank.time, "perf_counter", clock.perf_counter)
-        patch.setattr(tasks.models.speed, "_read", lambda _: {})
-        patch.setattr(Speed, "_write", lambda _: None)
+    with simulated(clock):
         speed = Speed(reranker, Path())
         clock.now = 0.0
         reranker.rate *= slower
@@ -82,10 +91,7 @@ def test_deadline_is_kept_by_a_machine_three_times_as_slow_as_believed(
 def test_nothing_is_scored_where_the_least_that_is_wanted_does_not_fit() -> None:
     clock = Clock()
     reranker = Simulated(clock, 10.0)
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(tasks.rerank.time, "perf_counter", clock.perf_counter)
-        patch.setattr(tasks.models.speed, "_read", lambda _: {})
-        patch.setattr(Speed, "_write", lambda _: None)
+    with simulated(clock):
         speed = Speed(reranker, Path())
         clock.now = 0.0
         texts = ["x" * 995] * 20
@@ -97,13 +103,11 @@ def test_nothing_is_scored_where_the_least_that_is_wanted_does_not_fit() -> None
 class Sleeping:
     """A reranker that takes twenty milliseconds a text and prefers the shortest."""
 
-    name = "sleeping"
-
-    def __init__(self) -> None:
-        self.fingerprint = "sleeping-1"
+    name = fingerprint = "sleeping"
+    seconds = 0.02
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:
-        time.sleep(0.02 * len(texts))
+        time.sleep(self.seconds * len(texts))
         return np.array([-len(text) for text in texts], dtype=np.float32)
 
 
@@ -166,3 +170,17 @@ def test_where_there_is_time_for_all_a_deadline_changes_nothing(settings: Settin
     generous = search(QUESTION, settings.model_copy(update={"deadline_ms": 10_000}), k=5)
     assert (generous.pool, generous.fallback) == (free.pool, None)
     assert [hit.chunk_id for hit in generous.hits] == [hit.chunk_id for hit in free.hits]
+
+
+def test_deadline_is_kept_when_the_machine_stalls(settings: Settings, sleeping: Sleeping) -> None:
+    timed = settings.model_copy(update={"deadline_ms": 500})
+    search(QUESTION, timed, k=5)  # knows it as fast
+    sleeping.seconds = 2.0
+    started = time.perf_counter()
+    result = search(QUESTION, timed, k=5)
+    assert (time.perf_counter() - started) * 1000 < 500 * 1.2
+    assert (result.reranker, len(result.hits)) == ("fusion", 5)
+    # it learns not to begin, tries again now and then, and finds it when all is well
+    assert min(search(QUESTION, timed, k=5).timings_ms["rerank"] for _ in range(10)) < 100
+    sleeping.seconds = 0.02
+    assert "sleeping" in {search(QUESTION, timed, k=5).reranker for _ in range(20)}

@@ -1,0 +1,152 @@
+"""What reranking costs, beside sentence-transformers, and whether deadlines hold: `python -m tests.benchmarks.rerank`.
+
+One run, one machine: a question and 50 passages of 200 word pieces of the sample corpus, the backends by turns, so that
+a busy moment falls on all of them. `--model` takes a folder or name; without it, the bundled embedder's body with an
+untrained head of one logit, which costs what cross-encoder/ms-marco-MiniLM-L6-v2 costs and says nothing about quality:
+its scores lie so close together that int8 changes their order more than a trained model's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.table import Table
+
+from schemas.settings import Settings
+from tasks.models import load_tokenizer
+from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.resolve import resolve
+from tasks.rerank import load_reranker, score_pool
+from tests.conftest import CORPUS
+
+QUESTIONS = (
+    "how do we rotate TLS certificates automatically?",
+    "why did our ECS service stop scaling?",
+    "which vector store does not need a separate server?",
+    "what raises the latency of a query?",
+    "how is a domain transferred to another registrar?",
+)
+PAIRS = 50
+TOKENS = 200
+
+Score = Callable[[str, Sequence[str]], np.ndarray]
+
+
+def untrained(folder: Path, settings: Settings) -> Path:
+    """A cross-encoder of MiniLM-L6's size."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    torch.manual_seed(0)
+    body = resolve("all-MiniLM-L6-v2", settings)
+    AutoModelForSequenceClassification.from_pretrained(body, num_labels=1).save_pretrained(folder)
+    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
+        shutil.copy(body / name, folder)
+    return folder
+
+
+def passages(settings: Settings) -> list[str]:
+    """PAIRS slices of TOKENS word pieces each."""
+    text = "\n".join(path.read_text() for path in sorted(CORPUS.glob("*.md")))
+    offsets = load_tokenizer(settings).encode(text, add_special_tokens=False).offsets
+    starts = np.random.default_rng(0).integers(0, len(offsets) - TOKENS, PAIRS)
+    return [text[offsets[start][0] : offsets[start + TOKENS - 1][1]] for start in starts]
+
+
+def sentence_transformers(model: Path) -> Score:
+    """As its documentation says: predict(), batches of 32, fp32."""
+    from sentence_transformers import CrossEncoder as Reference
+
+    reference = Reference(str(model), device="cpu", local_files_only=True)
+    return lambda query, texts: np.asarray(
+        reference.predict([(query, text) for text in texts], show_progress_bar=False)
+    )
+
+
+def speeds(backends: dict[str, Score], texts: Sequence[str], rounds: int) -> Table:
+    """Time of all pairs, and agreement with the first backend."""
+    took: dict[str, list[float]] = {name: [] for name in backends}
+    for turn in range(rounds + 1):
+        for name, score in backends.items():
+            started = time.perf_counter()
+            score(QUESTIONS[turn % len(QUESTIONS)], texts)
+            took[name].append((time.perf_counter() - started) * 1000)
+    medians = {name: statistics.median(times[1:]) for name, times in took.items()}  # the first round warms up
+    scores = {name: [score(question, texts) for question in QUESTIONS] for name, score in backends.items()}
+    exact, slowest = next(iter(scores.values())), next(iter(medians.values()))
+    table = Table(f"{PAIRS} pairs, {TOKENS} tokens each", "ms, median", "least", "", "correlation", "same top 10")
+    for name, found in scores.items():
+        pairs = list(zip(found, exact, strict=True))
+        table.add_row(
+            name,
+            f"{medians[name]:.0f}",
+            f"{min(took[name][1:]):.0f}",
+            f"{slowest / medians[name]:.1f} times",
+            f"{statistics.fmean(np.corrcoef(one, other)[0, 1] for one, other in pairs):.4f}",
+            f"{statistics.fmean(len(top(one) & top(other)) / 10 for one, other in pairs):.0%}",
+        )
+    return table
+
+
+def top(scores: np.ndarray) -> set[int]:
+    """The ten best places."""
+    return set(np.argsort(-scores)[:10].tolist())
+
+
+def deadlines(settings: Settings, texts: Sequence[str], queries: int) -> Table:
+    """What is scored in time, and how far past the deadline the worst query ran."""
+    table = Table("deadline, ms", "pool, mean", "ms, mean", "ms, worst", "over the deadline, worst")
+    for milliseconds in (50, 100, 200, 350):
+        timed = settings.model_copy(update={"deadline_ms": milliseconds})
+        reranker, _ = load_reranker(timed)
+        assert reranker is not None
+        pools, took = [], []
+        for turn in range(queries):
+            started = time.perf_counter()
+            scores, _ = score_pool(reranker, QUESTIONS[turn % len(QUESTIONS)], texts, timed, least=1, started=started)
+            took.append((time.perf_counter() - started) * 1000)
+            pools.append(len(scores))
+        table.add_row(
+            f"{milliseconds}",
+            f"{statistics.fmean(pools):.1f}",
+            f"{statistics.fmean(took):.0f}",
+            f"{max(took):.0f}",
+            f"{max(0.0, max(took) / milliseconds - 1):.0%}",
+        )
+    return table
+
+
+def main() -> None:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
+    parser.add_argument("--model", help="folder or name; without it, one of MiniLM-L6's size with an untrained head")
+    parser.add_argument("--rounds", type=int, default=7, help="times that each backend scores all pairs")
+    parser.add_argument("--queries", type=int, default=40, help="queries a deadline")
+    arguments = parser.parse_args()
+    console = Console()
+    with tempfile.TemporaryDirectory() as aside:
+        settings = Settings(rerank_precision="auto")
+        model = arguments.model or str(untrained(Path(aside, "untrained"), settings))
+        settings = settings.model_copy(update={"reranker": model, "cache": Path(aside)})
+        texts = passages(settings)
+        backends: dict[str, Score] = {
+            "sentence-transformers, torch fp32": sentence_transformers(resolve(model, settings)),
+            **{
+                f"ours, {digits}": CrossEncoder(model, settings.model_copy(update={"rerank_precision": digits})).score
+                for digits in ("fp32", "int8")
+            },
+        }
+        console.print(speeds(backends, texts, arguments.rounds))
+        console.print(deadlines(settings, texts, arguments.queries))
+
+
+if __name__ == "__main__":
+    main()
