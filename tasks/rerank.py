@@ -89,7 +89,8 @@ def score_until(
     In batches, `at_once` texts or more, each only begun where what the last ones took says that it ends in time, and
     left behind where it does not; none where no time for `least` of them is to be expected.
     """
-    if speed.ms(query, texts[:least]) > (ends - time.perf_counter()) * 1000:
+    wanted = texts[: max(least, at_once)]
+    if speed.ms(query, wanted) > (ends - time.perf_counter()) * 1000:
         speed.learn(speed.rate / 2)  # a slow hour is not believed for ever: some queries later it is tried again
         return np.empty(0, dtype=np.float32)
     scores: list[np.ndarray] = []

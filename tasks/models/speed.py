@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import time
 from collections.abc import Hashable, Sequence
 from pathlib import Path
@@ -17,7 +18,6 @@ from typing import Protocol
 import numpy as np
 
 from tasks.models.hardware import processor
-from tasks.store.files import write_text
 
 logger = logging.getLogger(__name__)
 
@@ -63,7 +63,10 @@ class Speed:
     def _write(self) -> None:
         try:
             self._file.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._file, json.dumps({**_read(self._file), self._key: round(self.rate, 4)}, indent=1))
+            # whole or absent for other processes, but not waiting for the disk: a query under a deadline would
+            aside = self._file.with_name(f"{self._file.name}.{os.getpid()}.tmp")
+            aside.write_text(json.dumps({**_read(self._file), self._key: round(self.rate, 4)}, indent=1))
+            aside.replace(self._file)
         except OSError as error:  # a cache that may only be read: the next process measures again
             logger.info("speed not kept: %s", error)
 
