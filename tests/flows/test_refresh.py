@@ -204,15 +204,12 @@ def test_cross_encoder_folder_decides_the_order(
     corpus: tuple[Path, Settings], tmp_path: Path, make_settings: MakeSettings
 ) -> None:
     from tasks.models.cross_encoder import CrossEncoder
-    from tasks.rerank import passage
 
     folder = str(make_tiny(tmp_path / "tiny-ce", logits=1))
-    settings = make_settings(reranker=folder)
+    settings = make_settings(reranker=folder, rerank_fields="text")
     result = search("rotate certificates", settings, k=5)
     assert (result.reranker, result.fallback) == ("tiny-ce", None)
-    expected = CrossEncoder(folder, settings).score(
-        "rotate certificates", [passage(hit.title, hit.headings, hit.text) for hit in result.hits]
-    )
+    expected = CrossEncoder(folder, settings).score("rotate certificates", [hit.text for hit in result.hits])
     assert [hit.score for hit in result.hits] == pytest.approx(expected.tolist(), abs=1e-5)
 
 
