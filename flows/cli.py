@@ -45,13 +45,19 @@ from schemas.errors import HeadraceError
 from schemas.settings import Settings
 
 app = typer.Typer(
-    help="Keep a corpus of documents searchable: a local index, queried by BM25, vectors and a reranker.",
+    help="Keep a corpus of documents searchable: a local index, queried by BM25, vectors and a reranker.\n\n"
+    "To see it work: headrace demo. With documents of your own: headrace ingest ~/docs, then headrace query "
+    '"a question".',
     no_args_is_help=True,
     add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
+
+# Headings of `headrace --help`, below the everyday commands.
+QUALITY = "How good are the answers?"
+STORE = "The store"
 
 
 @app.command()
@@ -126,7 +132,8 @@ def query(
         typer.Option(
             "--save-run",
             metavar="FILE.parquet",
-            help="Keep every candidate with its rank and score at each stage; `headrace evaluate` does it for many.",
+            help="Keep every candidate with its rank and score at each stage, as Parquet; `headrace evaluate` has "
+            "the same for many questions.",
         ),
     ] = None,
 ) -> None:
@@ -199,25 +206,25 @@ def demo(
     out.print(f'\nAsk your own: headrace query "…" --store {store}')
 
 
+for command in (context, doctor):
+    app.command()(command)
+
+app.add_typer(golden.app, name="golden", rich_help_panel=QUALITY)
+for command in (evaluate, sweep):
+    app.command(rich_help_panel=QUALITY)(command)
+
 for command in (
+    upkeep.generations,
+    upkeep.rollback,
     upkeep.compact,
     upkeep.export,
     upkeep.sql,
-    upkeep.generations,
-    upkeep.rollback,
-    upkeep.gc,
     upkeep.verify,
     upkeep.rebuild,
     upkeep.migrate,
-    context,
-    evaluate,
-    sweep,
-    doctor,
+    upkeep.gc,
 ):
-    app.command()(command)
-
-
-app.add_typer(golden.app, name="golden")
+    app.command(rich_help_panel=STORE)(command)
 
 
 def _version(value: bool) -> None:

@@ -28,7 +28,7 @@ def evaluate(
     queries: QueriesOption,
     qrels: QrelsOption,
     store: StoreOption = None,
-    generation: Annotated[int | None, typer.Option(help="Evaluate an older generation.")] = None,
+    generation: Annotated[int | None, typer.Option(metavar="N", help="Evaluate an older generation.")] = None,
     baseline: Annotated[
         str | None,
         typer.Option(

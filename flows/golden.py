@@ -18,7 +18,8 @@ if TYPE_CHECKING:  # it brings in the models
 app = typer.Typer(help="Build a set of judged questions for `headrace evaluate`.", no_args_is_help=True)
 
 FolderOption = Annotated[
-    Path, typer.Option("--into", help="Folder of queries.jsonl and qrels.tsv, made where there is none.")
+    Path,
+    typer.Option("--into", metavar="FOLDER", help="Folder of queries.jsonl and qrels.tsv, made where there is none."),
 ]
 ByOption = Annotated[
     Literal["document", "section", "chunk"],
@@ -30,7 +31,7 @@ HELP = "2 answers it · 1 helps · 0 does not · s skip · q stop"
 
 @app.command()
 def add(
-    question: Annotated[str, typer.Argument(help="What a user would ask.")],
+    question: Annotated[str, typer.Argument(help="What a user would ask.", metavar="QUESTION")],
     into: FolderOption = Path("golden"),
     by: ByOption = "document",
     store: StoreOption = None,

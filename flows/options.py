@@ -19,39 +19,59 @@ from tasks.sources import source_name
 out = Console()
 err = Console(stderr=True)
 
+
+def described(setting: str) -> str:
+    """A setting's description as a flag's help, without how headrace.toml unsets it."""
+    return str(Settings.model_fields[setting].description).removesuffix(" Empty for none.")
+
+
 StoreOption = Annotated[
-    Path | None, typer.Option("--store", "-s", help=str(Settings.model_fields["store"].description))
+    Path | None,
+    typer.Option(
+        "--store", "-s", help=f"{described('store')} ./{Settings.model_fields['store'].default} where none is named."
+    ),
 ]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="NAME=VALUE", help="Any other setting; `headrace settings` lists them. Repeatable."),
+    typer.Option("--set", metavar="NAME=VALUE", help="Any setting; `headrace settings` lists them. Repeatable."),
 ]
 GateOption = Annotated[
-    Path | None, typer.Option("--gate", metavar="FOLDER", help=str(Settings.model_fields["gate"].description))
+    Path | None,
+    typer.Option("--gate", metavar="FOLDER", help=f"{described('gate')} For none where one is set: --set gate="),
 ]
-RerankerOption = Annotated[
-    str | None, typer.Option("--reranker", help=str(Settings.model_fields["reranker"].description))
-]
+RerankerOption = Annotated[str | None, typer.Option("--reranker", metavar="MODEL", help=described("reranker"))]
 DeadlineOption = Annotated[
     int | None,
-    typer.Option("--deadline-ms", min=1, metavar="MS", help=str(Settings.model_fields["deadline_ms"].description)),
+    typer.Option("--deadline-ms", min=1, metavar="MS", help=described("deadline_ms")),
 ]
 SourceOption = Annotated[
-    list[str] | None, typer.Option("--source", help="Only documents of this source, as ingested. Repeatable.")
+    list[str] | None,
+    typer.Option("--source", metavar="SOURCE", help="Only documents of this source, as ingested. Repeatable."),
 ]
 PathOption = Annotated[
     list[str] | None,
-    typer.Option("--path", metavar="GLOB", help="Only documents whose path matches, as 'ecs/*.md'. Repeatable."),
+    typer.Option("--path", metavar="GLOB", help="Only documents whose path matches, such as 'ecs/*.md'. Repeatable."),
 ]
-TypeOption = Annotated[list[str] | None, typer.Option("--type", help="Only documents with this extension. Repeatable.")]
-AfterOption = Annotated[datetime | None, typer.Option("--after", help="Only files modified at this time or later.")]
-BeforeOption = Annotated[datetime | None, typer.Option("--before", help="Only files modified before this time.")]
+TypeOption = Annotated[
+    list[str] | None,
+    typer.Option("--type", metavar="EXTENSION", help="Only documents of this type, such as md. Repeatable."),
+]
+AfterOption = Annotated[
+    datetime | None,
+    typer.Option(
+        "--after", metavar="TIME", help="Only files modified at this time or later: 2026-01-31 or 2026-01-31T12:00:00."
+    ),
+]
+BeforeOption = Annotated[
+    datetime | None, typer.Option("--before", metavar="TIME", help="Only files modified before this time.")
+]
 MetaOption = Annotated[
     list[str] | None,
     typer.Option("--meta", metavar="KEY=VALUE", help="Only documents with this metadata. Repeatable."),
 ]
 GenerationOption = Annotated[
-    int | None, typer.Option("--generation", help="Search an older generation; `headrace generations` lists them.")
+    int | None,
+    typer.Option("--generation", metavar="N", help="Search an older generation; `headrace generations` lists them."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON on standard output.")]
 

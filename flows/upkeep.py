@@ -10,11 +10,12 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from flows.options import GateOption, JsonOption, SetOption, StoreOption, err, out, print_json, settings_of
+from flows.options import GateOption, JsonOption, SetOption, StoreOption, described, err, out, print_json, settings_of
 from flows.printing import ProgressBars, print_generations
 
 GenerationOption = Annotated[
-    int | None, typer.Option("--generation", help="An older generation; `headrace generations` lists them.")
+    int | None,
+    typer.Option("--generation", metavar="N", help="An older generation; `headrace generations` lists them."),
 ]
 
 
@@ -129,8 +130,8 @@ def rollback(
 
 def gc(
     store: StoreOption = None,
-    keep: Annotated[int | None, typer.Option(min=1, help="Newest generations to keep.")] = None,
-    keep_hours: Annotated[float | None, typer.Option(min=0, help="Keep younger ones too.")] = None,
+    keep: Annotated[int | None, typer.Option(min=1, metavar="N", help=described("keep_generations"))] = None,
+    keep_hours: Annotated[float | None, typer.Option(min=0, metavar="HOURS", help=described("keep_hours"))] = None,
 ) -> None:
     """Remove old generations and the files that only they need; what somebody reads stays.
 
@@ -194,7 +195,7 @@ def rebuild(store: StoreOption = None, set_: SetOption = None) -> None:
 
 
 def migrate(
-    model: Annotated[str, typer.Option("--model", help="The new embedder: a folder or a hub name.")],
+    model: Annotated[str, typer.Option("--model", metavar="MODEL", help="The new embedder: a folder or a hub name.")],
     yes: Annotated[bool, typer.Option("--yes", help="Switch without asking.")] = False,
     store: StoreOption = None,
     gate: GateOption = None,
