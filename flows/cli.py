@@ -6,6 +6,7 @@ import importlib.metadata
 import logging
 import signal
 import sys
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from types import FrameType
@@ -206,25 +207,25 @@ def demo(
     out.print(f'\nAsk your own: headrace query "…" --store {store}')
 
 
-for command in (context, doctor):
-    app.command()(command)
-
+ELSEWHERE: dict[str | None, tuple[Callable[..., None], ...]] = {
+    None: (context, doctor),
+    QUALITY: (evaluate, sweep),
+    STORE: (
+        upkeep.generations,
+        upkeep.rollback,
+        upkeep.compact,
+        upkeep.export,
+        upkeep.sql,
+        upkeep.verify,
+        upkeep.rebuild,
+        upkeep.migrate,
+        upkeep.gc,
+    ),
+}
 app.add_typer(golden.app, name="golden", rich_help_panel=QUALITY)
-for command in (evaluate, sweep):
-    app.command(rich_help_panel=QUALITY)(command)
-
-for command in (
-    upkeep.generations,
-    upkeep.rollback,
-    upkeep.compact,
-    upkeep.export,
-    upkeep.sql,
-    upkeep.verify,
-    upkeep.rebuild,
-    upkeep.migrate,
-    upkeep.gc,
-):
-    app.command(rich_help_panel=STORE)(command)
+for panel, commands in ELSEWHERE.items():
+    for command in commands:
+        app.command(rich_help_panel=panel)(command)
 
 
 def _version(value: bool) -> None:

@@ -25,7 +25,7 @@ TUNED_ON = ("cranfield", "scifact", "npl", "anthropic", "aws")
 QUERY: list[dict[str, object]] = [
     {},
     *({"vector_weight": weight} for weight in (0.4, 0.5, 0.7, 0.8)),
-    *({"pool": size} for size in (20, 100)),
+    *({"pool": size} for size in (10, 20, 100)),
     *({"candidates": size} for size in (50, 200)),
     *({"rrf_k": k} for k in (10, 120)),
     *({"identifier_weight": weight} for weight in (1.0, 2.0, 8.0)),
