@@ -42,6 +42,7 @@ from flows.options import (
     settings_of,
 )
 from flows.printing import ProgressBars, print_hits, print_status, print_summary, print_whereabouts
+from flows.training import train_reranker
 from schemas.errors import HeadraceError
 from schemas.settings import Settings
 
@@ -209,7 +210,7 @@ def demo(
 
 ELSEWHERE: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (context, doctor),
-    QUALITY: (evaluate, sweep),
+    QUALITY: (evaluate, sweep, train_reranker),
     STORE: (
         upkeep.generations,
         upkeep.rollback,

@@ -37,6 +37,11 @@ UNITS = {
     "baseline": "queries",
     "sweep": "queries",
     "gate": "queries",
+    "mine": "queries",
+    "train": "steps",
+    "weigh": "queries",
+    "before": "queries",
+    "after": "queries",
 }
 
 

@@ -6,6 +6,7 @@
     │   ├── BadJudgements        a file of queries or judgements cannot be read
     │   ├── BadEvaluation        a kept evaluation cannot be read
     │   ├── Regression           the answers got significantly worse
+    │   ├── TrainingFailed       a model could not be trained
     │   ├── DeleteGuard          a sweep would delete more of the corpus than allowed
     │   ├── ModelNotFound        no such model in a folder, the local cache or the hub
     │   ├── ModelMismatch        a model is not what its files, or the store, say it is
@@ -52,6 +53,10 @@ class BadEvaluation(TerminalError):
 
 class Regression(TerminalError):
     """The answers to judged queries got significantly worse than those of a baseline."""
+
+
+class TrainingFailed(TerminalError):
+    """A model could not be trained."""
 
 
 class DeleteGuard(TerminalError):

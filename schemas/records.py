@@ -144,6 +144,16 @@ CANDIDATES = pa.schema(  # one row a candidate of a query; a rank is 1-based, an
 )
 
 
+LISTS = pa.schema(  # one row a query to train a reranker on; the lists of a row have one length
+    [
+        pa.field("query", pa.string(), nullable=False),
+        pa.field("passages", pa.list_(pa.string()), nullable=False),  # as a reranker reads them
+        pa.field("gains", pa.list_(pa.float32()), nullable=False),  # judged; 0 for those that were not
+        pa.field("fusion", pa.list_(pa.float32()), nullable=False),  # fusion's weighted score, at most 1
+    ]
+)
+
+
 @dataclass(frozen=True)
 class BatchRef:
     """A micro-batch on disk: what the stages hand each other instead of its rows.

@@ -115,16 +115,15 @@ def rank(
         stages["fusion"] = reciprocal_rank_fusion(rankings, settings.rrf_k)
         refs = [ref for ref, _ in stages["fusion"][: max(settings.pool, k)]]
     with _timed(timings, "rerank"):
-        scores = np.empty(0, dtype=np.float32)
-        least = min(k, len(refs))
+        fused = weighted_scores(*complete_scores(reader, query, vector, refs, settings), vector_weight(query, settings))
+        scores, least = fused, min(k, len(refs))
         if reranker is not None:
             texts = passages(reader, refs, settings)
-            scores, fallback = score_pool(reranker, query, texts, settings, least=least, started=started)
-        if reranker is None or len(scores) < least:
-            reranker = None
-            scores = weighted_scores(
-                *complete_scores(reader, query, vector, refs, settings), vector_weight(query, settings)
-            )
+            own, fallback = score_pool(reranker, query, texts, settings, least=least, started=started)
+            if len(own) < least:
+                reranker = None
+            else:
+                scores = own + reranker.fusion_weight * fused[: len(own)]
         # under a deadline, the first of the pool may be all that was scored
         stages["rerank"] = sorted(zip(refs, scores.tolist(), strict=False), key=lambda item: -item[1])
     return Ranking(

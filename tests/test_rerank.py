@@ -40,6 +40,7 @@ class Simulated:
     """A reranker that takes `rate` milliseconds for 1,000 characters, and scores a text by its length."""
 
     name = fingerprint = "simulated"
+    fusion_weight = 0.0
 
     def __init__(self, clock: Clock, rate: float) -> None:
         self.clock, self.rate = clock, rate
@@ -104,6 +105,7 @@ class Sleeping:
     """A reranker that takes twenty milliseconds a text and prefers the shortest."""
 
     name = fingerprint = "sleeping"
+    fusion_weight = 0.0
     seconds = 0.02
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:

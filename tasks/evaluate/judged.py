@@ -33,8 +33,10 @@ class Judged:
         return {name for gains in self.gains.values() for name in gains}
 
 
-def read_judged(queries: Path, qrels: Path) -> Judged:
+def read_judged(queries: Path | None, qrels: Path | None) -> Judged:
     """The queries that have a relevant judgement. Raises BadJudgements, with file and line."""
+    if queries is None or qrels is None:
+        raise BadJudgements("judged queries are two files: queries, and qrels that say what answers them")
     texts, gains = read_queries(queries), read_qrels(qrels)
     wanted = {query: judged for query, judged in gains.items() if any(gain > 0 for gain in judged.values())}
     missing = sorted(set(wanted) - set(texts))
@@ -95,6 +97,18 @@ def read_qrels(path: Path) -> dict[str, dict[str, int]]:
             raise BadJudgements(f"{path}:{n}: {len(fields)} fields, expected 3 or 4")
         gains.setdefault(query.strip(), {})[name.strip()] = gain
     return gains
+
+
+def read_clicks(path: Path) -> Judged:
+    """What was clicked on counts as relevant: a line `query<TAB>document` a click. Raises BadJudgements."""
+    gains: dict[str, dict[str, int]] = {}
+    for n, line in enumerate(_read(path).splitlines(), start=1):
+        if line.strip():
+            query, tab, name = line.partition("\t")
+            if not (tab and query.strip() and name.strip()):
+                raise BadJudgements(f"{path}:{n}: expected a query, a tab and the document that was clicked on")
+            gains.setdefault(" ".join(query.split()), {})[name.strip()] = 1
+    return Judged({query: query for query in gains}, gains)
 
 
 def _only(folder: Path, stem: str) -> Path:

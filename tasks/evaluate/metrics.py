@@ -51,13 +51,18 @@ class Difference:
 
 def measure(judged: Judged, run: Run) -> dict[str, Score]:
     """Every metric of MEASURES; a query without an answer counts 0."""
+    return {name: _score(by_query) for name, by_query in values(judged, run).items()}
+
+
+def values(judged: Judged, run: Run) -> dict[str, dict[str, float]]:
+    """Metric → query id → value."""
     qrels = {query: {name: max(gain, 0) for name, gain in gains.items()} for query, gains in judged.gains.items()}
     scored = {query: {name: -float(place) for place, name in enumerate(names)} for query, names in run.items()}
-    values: dict[str, dict[str, float]] = {name: dict.fromkeys(judged.queries, 0.0) for name in MEASURES}
+    found: dict[str, dict[str, float]] = {name: dict.fromkeys(judged.queries, 0.0) for name in MEASURES}
     names = {str(measure): name for name, measure in MEASURES.items()}
     for metric in ir_measures.iter_calc(list(MEASURES.values()), qrels, scored):
-        values[names[str(metric.measure)]][metric.query_id] = metric.value
-    return {name: _score(by_query) for name, by_query in values.items()}
+        found[names[str(metric.measure)]][metric.query_id] = metric.value
+    return found
 
 
 def compare(first: Score, second: Score) -> Difference:

@@ -83,11 +83,12 @@ class Namer:
         """What `chunks`, rows with the columns of CANDIDATES, are of: each once, at its best chunk's place."""
         found: dict[str, Answer] = {}
         for row in chunks:
-            name = self._name(row)
+            name = self.name(row)
             found.setdefault(name, Answer(name, row["path"], row["headings"]))
         return list(found.values())
 
-    def _name(self, row: Mapping[str, Any]) -> str:
+    def name(self, row: Mapping[str, Any]) -> str:
+        """What a chunk, a row with the columns of CANDIDATES, is of: a judged name, else its document's path."""
         if row["chunk_id"] in self._judged:
             return str(row["chunk_id"])
         document = self._document(row["doc_id"], row["uri"], row["path"])

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from schemas.errors import ModelMismatch
 from schemas.settings import Settings
 from tasks.models.batching import BATCH_TOKENS, Session
 from tasks.models.export import check_exportable, ensure_onnx
@@ -39,6 +40,7 @@ class CrossEncoder:
             f"{self.name}-{precision}, {graph.stat().st_size} bytes, {self.max_tokens} tokens, "
             f"{settings.embed_threads} threads"
         )
+        self.fusion_weight = model.fusion_weight
         self._sigmoid = model.activation == "Sigmoid"
         self._tokenizer = model.tokenizer()
         # cuts the passage; the query only where it is longer than half, when `only_second` would raise or leave no
@@ -68,8 +70,15 @@ def wanted_precision(settings: Settings) -> Precision:
 
 
 def decided_precision(model: ModelFolder, settings: Settings) -> Precision:
-    """As wanted; for `auto` int8 only with instructions for it, or with the publisher's graph for this processor."""
+    """As wanted; for `auto` int8 only with instructions for it, or with the publisher's graph for this processor.
+
+    Raises ModelMismatch where fp32 is wanted of a model that comes as an int8 graph and nothing else.
+    """
     wanted = wanted_precision(settings)
+    if model.weights.suffix == ".onnx":
+        if settings.rerank_precision == "fp32":
+            raise ModelMismatch(f"{model.name} comes in int8 only; leave rerank_precision at auto")
+        return "int8"
     if settings.rerank_precision == "auto" and wanted == "int8":
         return "int8" if has_int8() or published_graph(model.path, "int8") else "fp32"
     return wanted

@@ -22,6 +22,9 @@ from tasks.store.files import sha256
 # of the published model: huggingface.co/sentence-transformers/all-MiniLM-L6-v2
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
+# key of a config.json that tasks.training writes
+FUSION_WEIGHT = "headrace_fusion_weight"
+
 Precision = Literal["fp32", "int8"]
 
 
@@ -82,6 +85,11 @@ class ModelFolder:
             "Sigmoid",  # of one logit, where nobody says
         )
         return str(next(name for name in said if name)).rsplit(".", 1)[-1]
+
+    @property
+    def fusion_weight(self) -> float:
+        """What of fusion's score a reranker trained by Headrace wants added to its logit; of others nothing."""
+        return float(self.config.get(FUSION_WEIGHT) or 0.0)
 
     @property
     def default_prompt(self) -> str:

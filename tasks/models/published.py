@@ -2,6 +2,7 @@
 
 sentence-transformers publishes quantized ones under the name of the processor that each is made for, and
 `model_O4.onnx` in fp16 for CUDA. What others quantized, for a browser mostly, has other names and is left alone.
+`model_qint8.onnx`, for any processor, is what Headrace ships (tasks.training.bundle).
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ from pathlib import Path
 
 from tasks.models.folders import Precision
 from tasks.models.hardware import cpu_flags, has_cuda_runtime
+
+PORTABLE = "onnx/model_qint8.onnx"
 
 # what an x86 processor must have → the graph for it, fastest first
 _INT8_X86 = {
@@ -25,7 +28,8 @@ def graph_names(precision: Precision) -> list[str]:
     if precision == "int8":
         arm = platform.machine() in {"arm64", "aarch64"}
         names = [name for flag, name in _INT8_X86.items() if flag in cpu_flags()]
-        return [f"onnx/{name}" for name in (["model_qint8_arm64.onnx"] if arm else names)]
+        own = ["model_qint8_arm64.onnx"] if arm else names
+        return [*(f"onnx/{name}" for name in own), PORTABLE]
     return ["onnx/model_O4.onnx", "onnx/model.onnx"] if has_cuda_runtime() else ["onnx/model.onnx"]
 
 

@@ -32,6 +32,7 @@ class Reranker(Hashable, Protocol):
 
     name: str
     fingerprint: str  # all that its speed depends on beside the machine
+    fusion_weight: float  # of fusion's weighted scores, from 0 to 1, that the final order adds to its own
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:
         """float32[n]: higher is more relevant; in the order of `texts`."""

@@ -21,7 +21,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 
 from schemas.errors import HeadraceError
 from tasks.models.export import Exported, Kind
-from tasks.models.folders import Precision, describe
+from tasks.models.folders import ModelFolder, Precision, describe
 
 
 class Embedding(torch.nn.Module):
@@ -107,31 +107,10 @@ class Logit(torch.nn.Module):
 def export(path: Path, kind: Kind, precision: Precision, target: Path) -> None:
     """Write model.onnx, config.json, tokenizer.json and, last, meta.json into the new folder `target`."""
     model = describe(path)
-    auto = transformers.AutoModelForSequenceClassification if kind == "cross-encoder" else transformers.AutoModel
-    transformers.AttentionInterface.register("unmasked", unmasked_attention)
-    # of DeBERTa's own attention there is nothing to leave out
-    alone = kind == "cross-encoder" and precision == "int8" and model.config.get("model_type") != "deberta-v2"
-    attention = "unmasked" if alone else "eager"
-    body = auto.from_pretrained(path, attn_implementation=attention, dtype=torch.float32, local_files_only=True).eval()
-    names = ["input_ids", "attention_mask"]
-    takes_types = "token_type_ids" in inspect.signature(body.forward).parameters
-    if takes_types and model.config.get("type_vocab_size", 0) > 1:
-        names.append("token_type_ids")
-    head = Logit(body, names) if kind == "cross-encoder" else Embedding(body, names, model.pooling)
-    output = "logit" if kind == "cross-encoder" else "embedding"
     target.mkdir()
-    torch.onnx.export(
-        head,
-        tuple(torch.ones((2, 8), dtype=torch.int64) for _ in names),
-        str(target / "model.onnx"),
-        dynamo=False,
-        opset_version=17,
-        input_names=names,
-        output_names=[output],
-        dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in names}, output: {0: "batch"}},
-    )
+    dim = write_graph(model, kind, precision, target / "model.onnx")
     if precision == "int8":
-        _quantize(target / "model.onnx")
+        quantize(target / "model.onnx")
     for name in ("config.json", "tokenizer.json"):
         shutil.copy(path / name, target)
     meta = Exported(
@@ -141,20 +120,55 @@ def export(path: Path, kind: Kind, precision: Precision, target: Path) -> None:
         kind=kind,
         weights_sha256=model.weights_sha256(),
         pooling=model.pooling,
-        dim=1 if kind == "cross-encoder" else int(body.config.hidden_size),
+        dim=1 if kind == "cross-encoder" else dim,
         max_tokens=model.max_tokens,
     )
     (target / "meta.json").write_text(json.dumps(asdict(meta), indent=1), encoding="utf-8")
 
 
-def _quantize(model: Path) -> None:
+def write_graph(model: ModelFolder, kind: Kind, precision: Precision, target: Path) -> int:
+    """Write the graph in fp32, in the form that `precision` runs; the model's hidden size."""
+    auto = transformers.AutoModelForSequenceClassification if kind == "cross-encoder" else transformers.AutoModel
+    transformers.AttentionInterface.register("unmasked", unmasked_attention)
+    # of DeBERTa's own attention there is nothing to leave out
+    alone = kind == "cross-encoder" and precision == "int8" and model.config.get("model_type") != "deberta-v2"
+    attention = "unmasked" if alone else "eager"
+    body = auto.from_pretrained(
+        model.path, attn_implementation=attention, dtype=torch.float32, local_files_only=True
+    ).eval()
+    names = ["input_ids", "attention_mask"]
+    takes_types = "token_type_ids" in inspect.signature(body.forward).parameters
+    if takes_types and model.config.get("type_vocab_size", 0) > 1:
+        names.append("token_type_ids")
+    head = Logit(body, names) if kind == "cross-encoder" else Embedding(body, names, model.pooling)
+    output = "logit" if kind == "cross-encoder" else "embedding"
+    torch.onnx.export(
+        head,
+        tuple(torch.ones((2, 8), dtype=torch.int64) for _ in names),
+        str(target),
+        dynamo=False,
+        opset_version=17,
+        input_names=names,
+        output_names=[output],
+        dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in names}, output: {0: "batch"}},
+    )
+    return int(body.config.hidden_size)
+
+
+def quantize(model: Path, *, portable: bool = False) -> None:
+    """Make the weights of a graph int8, in place.
+
+    `portable`, for a model that is shipped: the embedding table too, half of its size, and all in seven bits, whose
+    sums do not overflow on processors without instructions for int8 (ONNX Runtime, "Quantize ONNX models").
+    """
     exact = model.rename(model.with_suffix(".fp32.onnx"))
     # products of two activations stay exact: there is no weight whose scale could be known before
     quantize_dynamic(
         exact,
         model,
-        op_types_to_quantize=["MatMul"],
+        op_types_to_quantize=["MatMul", "Gather"] if portable else ["MatMul"],
         per_channel=True,
+        reduce_range=portable,
         weight_type=QuantType.QInt8,
         extra_options={"MatMulConstBOnly": True},
     )

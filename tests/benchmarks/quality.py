@@ -152,7 +152,7 @@ STORES = {"aws-report": "aws"}
 
 def _abstracts(documents: Documents, queries: dict[str, str], gains: dict[str, dict[str, int]]) -> Collection:
     judged = Judged({query: queries[query] for query in gains}, gains)
-    return Collection(judged, lambda settings: _publish_whole(documents, settings))
+    return Collection(judged, lambda settings: publish_whole(documents, settings))
 
 
 def _ingest(folder: Path) -> Callable[[Settings], None]:
@@ -162,7 +162,7 @@ def _ingest(folder: Path) -> Callable[[Settings], None]:
     return build
 
 
-def _publish_whole(documents: Documents, settings: Settings) -> None:
+def publish_whole(documents: Documents, settings: Settings) -> None:
     """A store with one chunk a document."""
     encoder = load_encoder(settings)
     blank = dict(ordinal=0, headings="", start=0, end=0, tokens=0)

@@ -151,7 +151,7 @@ def test_graphs_are_chosen_for_the_processor(
     monkeypatch.setattr(published.platform, "machine", lambda: machine)
     monkeypatch.setattr(published, "cpu_flags", lambda: flags)
     monkeypatch.setattr(published, "has_cuda_runtime", lambda: cuda)
-    assert published.graph_names("int8") == [f"onnx/model_{name}.onnx" for name in int8]
+    assert published.graph_names("int8") == [*(f"onnx/model_{name}.onnx" for name in int8), published.PORTABLE]
     assert published.graph_names("fp32") == [f"onnx/model{name and '_'}{name}.onnx" for name in fp32]
 
 

@@ -1,0 +1,35 @@
+"""Make a trained cross-encoder small enough to ship: `python -m tasks.training.bundle FOLDER WEIGHT CARD.md`.
+
+In: the model's folder in the hub's layout, the weight of fusion's score beside its logit, and its card. Out: what the
+package holds of it, tasks/models/headrace-reranker: an int8 graph of 23 MB for any processor, and what explains it.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+from tasks.models.folders import FUSION_WEIGHT, describe
+from tasks.models.published import PORTABLE
+from tasks.models.resolve import RERANKER_FOLDER
+from tasks.models.torch_export import quantize, write_graph
+
+
+def bundle(folder: Path, weight: float, card: Path, into: Path = RERANKER_FOLDER) -> None:
+    """Replace what is shipped."""
+    model = describe(folder)
+    shutil.rmtree(into, ignore_errors=True)
+    graph = into / PORTABLE
+    graph.parent.mkdir(parents=True)
+    write_graph(model, "cross-encoder", "int8", graph)
+    quantize(graph, portable=True)
+    for name in ("tokenizer.json", "tokenizer_config.json", "config_sentence_transformers.json"):
+        shutil.copy(folder / name, into)
+    (into / "config.json").write_text(json.dumps(model.config | {FUSION_WEIGHT: weight}, indent=2) + "\n")
+    shutil.copy(card, into / "README.md")
+
+
+if __name__ == "__main__":
+    bundle(Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]))

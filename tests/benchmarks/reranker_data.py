@@ -1,0 +1,414 @@
+"""Questions with the passages that answer them, to train the bundled reranker on: one store and judged set a source.
+
+    python -m tests.benchmarks.reranker_data FOLDER [MIRRORS] → FOLDER/<source>/{store,queries.jsonl,qrels.tsv}
+
+Reads ../shared/train and ../shared/corpora/aws, and, below MIRRORS, git mirrors of further documentation. Three kinds
+of questions: people's own; headings, asked for the section without its heading; and sentences lifted out of a passage,
+asked for what is left of it. Some passages get a contrary, judged as not relevant: the text with a direction, a
+negation or the names of two products turned round, so that the model reads more than the topic.
+
+Nothing of ../shared/eval, and no page that a question of tests/data/aws or of aws_docs_qa is about, is asked for.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import random
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from xml.etree import ElementTree
+
+from rich.console import Console
+
+from flows.local import local_refresh
+from schemas.settings import Settings
+from tasks.evaluate.judged import read_qrels
+from tasks.store.reader import Reader
+from tests.benchmarks.quality import EVAL, OWN, SHARED, Documents, publish_whole
+
+TRAIN = SHARED / "train"
+# passages are this long at most, in characters: some 200 word pieces
+LONGEST = 1000
+
+_OPPOSITES = [
+    ("automatic", "manual"), ("automatically", "manually"), ("increase", "decrease"), ("increases", "decreases"),
+    ("enable", "disable"), ("enabled", "disabled"), ("enables", "disables"), ("allow", "deny"), ("allows", "denies"),
+    ("with", "without"), ("before", "after"), ("inbound", "outbound"), ("encrypted", "unencrypted"), ("add", "remove"),
+    ("public", "private"), ("minimum", "maximum"), ("higher", "lower"), ("more", "less"), ("above", "below"),
+    ("start", "stop"), ("starts", "stops"), ("required", "optional"), ("upper", "lower"), ("source", "destination"),
+    ("read", "write"), ("reduce", "raise"), ("reduces", "raises"), ("create", "delete"), ("attach", "detach"),
+    ("import", "export"), ("upload", "download"), ("scale-out", "scale-in"), ("synchronous", "asynchronous"),
+]  # fmt: skip
+OPPOSITES = {one: other for pair in _OPPOSITES for one, other in (pair, pair[::-1])}
+NEGATIONS = [
+    (r"\bcannot\b|\bcan't\b", "can"), (r"\b(do|does|did|is|are|must|can|will|should) not\b", r"\1"),
+    (r"\b(doesn't|don't)\b", "does"), (r"\b(is|are|must|can|will|should)\b(?! not)", r"\1 not"),
+]  # fmt: skip
+PRODUCTS = [
+    "Amazon S3", "Amazon RDS", "Amazon ECS", "Amazon EC2", "CloudWatch", "Route 53", "IAM", "Secrets Manager",
+    "Auto Scaling", "Aurora", "MySQL", "PostgreSQL", "MariaDB", "Oracle", "SQL Server", "Lambda", "Fargate",
+    "CloudTrail", "Linux", "Windows", "Azure", "Kubernetes",
+]  # fmt: skip
+_STOP = frozenset(
+    "a an the of to in for on and or is are be with by as at from that this it its you your can how do i".split()  # noqa: SIM905
+)
+
+
+@dataclass
+class Source:
+    """Passages, and questions for some of them."""
+
+    documents: Documents = field(default_factory=dict)
+    queries: dict[str, str] = field(default_factory=dict)
+    gains: dict[str, dict[str, int]] = field(default_factory=dict)
+
+    def ask(self, question: str, *answers: str) -> None:
+        """Passages by their ids answer a question."""
+        query = f"q{len(self.queries)}"
+        self.queries[query] = " ".join(question.split())
+        self.gains[query] = dict.fromkeys(answers, 1)
+        for answer in answers:
+            title, text = self.documents[answer]
+            if (other := contrary(self.queries[query], text)) is not None:
+                self.documents[f"{answer}~{query}"] = (title, other)
+                self.gains[query][f"{answer}~{query}"] = 0
+
+    def passage(self, title: str, text: str) -> str:
+        """Add one; its id."""
+        key = f"p{len(self.documents)}"
+        self.documents[key] = (" ".join(title.split()), text.strip()[:LONGEST])
+        return key
+
+
+def contrary(question: str, text: str) -> str | None:
+    """`text` that says the opposite in what the question is about, or None where it turns on no such word."""
+    asked = set(re.findall(r"[\w-]+", question.lower()))
+    turned = {word for word in OPPOSITES if word in asked and re.search(rf"\b{word}\b", text, re.IGNORECASE)}
+    turned -= {"with", "before", "more", "read"} if random.random() < 0.5 else set()
+    if turned and random.random() < 0.6:
+        words = {word: OPPOSITES[word] for word in turned} | {OPPOSITES[word]: word for word in turned}
+        return re.sub(r"[\w-]+", lambda m: words.get(m[0].lower(), m[0]), text)
+    named = [name for name in PRODUCTS if name.lower() in question.lower() and name in text]
+    if named and random.random() < 0.3:
+        other = random.choice([name for name in PRODUCTS if name not in text] or ["MongoDB"])
+        return text.replace(named[0], other)
+    begins = question.lower().split(" ")[0]
+    if (
+        asked & {"not", "without"} or begins in {"can", "does", "do", "is", "are", "must", "should"}
+    ) and random.random() < 0.5:
+        for pattern, instead in NEGATIONS:
+            if re.search(pattern, text):
+                return re.sub(pattern, instead, text)
+    return None
+
+
+def sentences(text: str) -> list[str]:
+    """Plain ones, of eight to thirty words."""
+    found = re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(text.split()))
+    return [
+        s for s in found if 8 <= len(s.split()) <= 30 and s.endswith((".", "?")) and not re.search(r"[|{}<>`=]|://", s)
+    ]
+
+
+def as_query(sentence: str) -> str:
+    """A sentence as somebody could search for it: whole, its main words, or its first half."""
+    way = random.random()
+    words = sentence.rstrip(".").split()
+    if way < 0.5:
+        return sentence
+    if way < 0.8:
+        return " ".join([w.strip(",;:()").lower() for w in words if w.lower() not in _STOP][:9])
+    return " ".join(words[: max(6, len(words) // 2)])
+
+
+class Headings:
+    """Turns headings into questions; knows which verbs there are."""
+
+    def __init__(self, texts: Iterator[str]) -> None:
+        self._known = Counter(word for text in texts for word in re.findall(r"[a-z]+", text.lower()))
+
+    def question(self, heading: str) -> str | None:
+        """None for one that says too little alone."""
+        words = heading.split()
+        content = [w for w in words if w.lower() not in _STOP]
+        if (
+            len(content) < 3
+            or len(words) > 14
+            or re.search(r"(?i)^(step|example|see|note|prereq|next|related)\b", heading)
+        ):
+            return None
+        if heading.endswith("?"):
+            return heading
+        if words[0].lower().endswith("ing") and len(words) > 2:
+            rest = " ".join(words[1:])
+            asked = f"{self._base(words[0].lower())} {rest}"
+            return random.choice(
+                [
+                    f"how do I {asked}?",
+                    f"how to {asked}",
+                    f"I want to {asked}",
+                    heading.lower(),
+                    f"what is needed to {asked}?",
+                    f"can I {asked}?",
+                ]
+            )
+        if words[0].lower() in {"how", "what", "why", "when", "which", "where"}:
+            return heading
+        return random.choice([heading, heading.lower(), f"what is {heading}?", f"{heading}: how does it work?"])
+
+    def _base(self, gerund: str) -> str:
+        stem = gerund.removesuffix("ing")
+        forms = [stem, stem + "e"] + ([stem[:-1]] if len(stem) > 2 and stem[-1] == stem[-2] else [])
+        return max(forms, key=lambda form: self._known[form])
+
+
+def _documentation(settings: Settings, skip: set[str], headings: int, lifted: int) -> tuple[Source, Source]:
+    """Questions for the sections of an ingested documentation: by heading, and by a lifted sentence."""
+    reader = Reader.open(settings.store)
+    paths = {row["doc_id"]: row["path"] for row in reader.documents().select(["doc_id", "path"]).to_pylist()}
+    rows = [
+        row
+        for row in reader.chunks_of(paths).select(["doc_id", "title", "headings", "text"]).to_pylist()
+        if len(row["text"]) > 200 and len(row["text"]) < 2 * LONGEST
+    ]
+    free = [row for row in rows if not any(paths[row["doc_id"]].endswith(name) for name in skip)]
+    by_heading, by_sentence = Source(), Source()
+    makes = Headings(row["text"] for row in rows)
+    ids = {id(row): by_heading.passage("", row["text"]) for row in rows}
+    sections: dict[tuple[str, str], list[str]] = {}
+    for row in free:
+        sections.setdefault((row["title"], row["headings"]), []).append(ids[id(row)])
+    named = Counter((headings or title).rpartition(" > ")[2] for title, headings in sections)
+    candidates = [
+        (question, answers)
+        for (title, path), answers in sections.items()
+        if len(answers) <= 3
+        and named[heading := (path or title).rpartition(" > ")[2]] == 1
+        and (question := makes.question(heading))
+    ]
+    for question, answers in random.sample(candidates, min(headings, len(candidates))):
+        by_heading.ask(question, *answers)
+    some = random.sample(free, min(4 * lifted, len(free)))
+    chosen = {id(row) for row in some[:lifted]}
+    for row in some:
+        title = " > ".join(filter(None, (row["title"], row["headings"])))
+        able = sentences(row["text"]) if id(row) in chosen else []
+        if not able:
+            by_sentence.passage(title, row["text"])
+            continue
+        sentence = random.choice(able)
+        left = " ".join(row["text"].split()).replace(sentence, " ")
+        by_sentence.ask(as_query(sentence), by_sentence.passage(title, left))
+    return by_heading, by_sentence
+
+
+def aws(folder: Path) -> dict[str, Source]:
+    """The guides, without the pages that judged questions are about."""
+    skip = {Path(name).name for name in read_qrels(OWN / "qrels.tsv")} | {
+        name.rpartition("/")[2].partition("#")[0]
+        for judged in (OWN / "qrels.tsv", EVAL / "aws_docs_qa" / "qrels_derived.tsv")
+        for gains in read_qrels(judged).values()
+        for name in gains
+    }
+    settings = _ingested(SHARED / "corpora" / "aws", folder)
+    by_heading, by_sentence = _documentation(settings, {f"/{name}" for name in skip}, 3500, 3000)
+    return {"aws-headings": by_heading, "aws-sentences": by_sentence}
+
+
+def mirrored(folder: Path, mirrors: Path) -> dict[str, Source]:
+    """Documentation of others: Azure's (CC BY 4.0), Prometheus' (Apache-2.0), Ansible's (GPL-3.0, for its texts)."""
+    faqs = Source()
+    with tempfile.TemporaryDirectory() as aside:
+        for mirror in sorted(mirrors.glob("MicrosoftDocs+*/repo")) + sorted(mirrors.glob("prometheus+docs/repo")):
+            names = subprocess.check_output(["git", "-C", mirror, "ls-tree", "-r", "--name-only", "HEAD"], text=True)
+            for name in names.splitlines():
+                if name.endswith((".md", "faq.yml")):
+                    shown = subprocess.run(
+                        ["git", "-C", mirror, "show", f"HEAD:{name}"], capture_output=True, check=False
+                    )
+                    if shown.returncode or len(shown.stdout) < 500:
+                        continue
+                    text = re.sub(r"\A---\n.*?\n---\n", "", shown.stdout.decode(errors="replace"), flags=re.S)
+                    if name.endswith("yml"):
+                        _read_faq(text, faqs)
+                        continue
+                    page = Path(aside, mirror.parent.name, name)
+                    page.parent.mkdir(parents=True, exist_ok=True)
+                    page.write_text(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text))
+        settings = _ingested(Path(aside), folder)
+        by_heading, by_sentence = _documentation(settings, set(), 1800, 1200)
+    return {"docs-headings": by_heading, "docs-sentences": by_sentence, "docs-faqs": faqs}
+
+
+def _read_faq(text: str, into: Source) -> None:
+    for question, answer in re.findall(
+        r"- question: ?\|?-?>?\s*(.+?)\n\s*answer: ?\|?-?>?\s*(.+?)(?=\n\s*- question:|\n\s*- name:|\Z)", text, re.S
+    ):
+        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", answer)
+        if len(plain) > 60 and len(question) < 300:
+            into.ask(question, into.passage("", " ".join(plain.split())))
+
+
+def medquad() -> Source:
+    """Questions about diseases, with those of one disease as each other's rivals."""
+    source = Source()
+    with tarfile.open(TRAIN / "medquad_liveqa" / "medquad_xml.tar.xz") as archive:
+        pages = [archive.extractfile(member).read() for member in archive if member.name.endswith(".xml")]  # type: ignore[union-attr]
+    random.shuffle(pages)
+    for page in pages:
+        for pair in ElementTree.fromstring(page).iter("QAPair"):
+            question, answer = pair.findtext("Question") or "", " ".join((pair.findtext("Answer") or "").split())
+            if len(answer) > 100 and len(source.documents) < 8000:
+                key = source.passage("", answer)
+                if random.random() < 0.4:
+                    source.ask(question, key)
+    return source
+
+
+def squad() -> Source:
+    """SQuAD's development questions, with three sentences around the one that answers."""
+    source = Source()
+    for part in ("dev", "test"):
+        lines = (TRAIN / "squad_sentences_nqg" / f"src-{part}.txt").read_text().splitlines()
+        questions = (TRAIN / "squad_sentences_nqg" / f"tgt-{part}.txt").read_text().splitlines()
+        order = list(dict.fromkeys(map(_detokenized, lines)))
+        keys = {
+            s: source.passage("", " ".join(order[n // 3 * 3 : n // 3 * 3 + 3])) if n % 3 == 0 else ""
+            for n, s in enumerate(order)
+        }
+        block = ""
+        for sentence in order:
+            block = keys[sentence] = keys[sentence] or block
+        for sentence, question in zip(lines, questions, strict=True):
+            if random.random() < 0.17:
+                source.ask(_detokenized(question), keys[_detokenized(sentence)])
+    return source
+
+
+def _detokenized(text: str) -> str:
+    text = text.replace("-lrb-", "(").replace("-rrb-", ")").replace("``", '"').replace("''", '"')
+    return re.sub(r"\s+([.,;:?!)%])|(\()\s+", r"\1\2", text).replace(" 's", "'s").strip()
+
+
+def policies() -> Source:
+    """Questions on privacy policies, whose passages are all alike."""
+    source = Source()
+    for part in ("dev", "test"):
+        for policy in json.loads((TRAIN / "policyqa" / f"{part}.json").read_text())["data"]:
+            for paragraph in policy["paragraphs"]:
+                if len(paragraph["context"]) > 80:
+                    key = source.passage(policy["title"], paragraph["context"])
+                    if random.random() < 0.4:  # of every policy the same is asked
+                        source.ask(f"{random.choice(paragraph['qas'])['question']} {policy['title']}", key)
+    return source
+
+
+def covid() -> Source:
+    """Questions on papers, asked for the part that answers; and sentences of papers."""
+    source = Source()
+    for paper in json.loads((TRAIN / "covid_qa" / "200423_covidQA.json").read_text())["data"]:
+        for paragraph in paper["paragraphs"]:
+            text = paragraph["context"]
+            title = " ".join(text.split("\n")[0].split())[:150]
+            parts = [(at, text[at : at + 900]) for at in range(0, min(len(text), 45_000), 800)]
+            lifted = {
+                at: random.choice(able) for at, part in parts if random.random() < 0.35 and (able := sentences(part))
+            }
+            keys = {at: source.passage(title, part.replace(lifted.get(at, "\0"), " ")) for at, part in parts}
+            for at, sentence in lifted.items():
+                source.ask(as_query(sentence), keys[at])
+            for qa in paragraph["qas"]:
+                at = qa["answers"][0]["answer_start"] // 800 * 800
+                if at in keys and at not in lifted:
+                    source.ask(qa["question"], keys[at])
+    with (TRAIN / "covid_qa" / "faq_200327.tsv").open(newline="", encoding="utf-8") as f:
+        for row in csv.DictReader(f, delimiter="\t"):
+            if row["lang"] == "en" and len(row["answer"] or "") > 60:
+                source.ask(row["question"], source.passage("", " ".join(row["answer"].split())))
+    return source
+
+
+def pubmed() -> Source:
+    """Titles that ask, and conclusions, for the abstract without them."""
+    source = Source()
+    for paper in json.loads((TRAIN / "pubmedqa" / "ori_pqal.json").read_text()).values():
+        text = " ".join(paper["CONTEXTS"])
+        key = source.passage("", text)
+        source.ask(paper["QUESTION"], key)
+        if able := sentences(paper["LONG_ANSWER"]):
+            source.ask(as_query(random.choice(able)), key)
+        if len(text) > 700 and (able := sentences(text[LONGEST:])):
+            source.ask(as_query(random.choice(able)), key)
+    return source
+
+
+def wikipedia(mirrors: Path | None) -> Source:
+    """Natural questions with their paragraphs (CLAP NQ, QED), and QNLI's with the sentence that answers or does not."""
+    source = Source()
+    for line in (TRAIN / "clapnq" / "clapnq_dev_answerable.jsonl").read_text().splitlines():
+        row = json.loads(line)
+        for passage in row["passages"]:
+            source.ask(row["input"], source.passage(passage["title"], passage["text"]))
+    if mirrors:
+        shown = subprocess.check_output(
+            ["git", "-C", mirrors / "google-research-datasets+QED" / "repo", "show", "HEAD:qed-dev.jsonlines"],
+            text=True,
+        )
+        for row in map(json.loads, shown.splitlines()):
+            source.ask(row["question_text"], source.passage(row["title_text"], row["paragraph_text"]))
+    with (TRAIN / "qnli_dev" / "dev.tsv").open(encoding="utf-8") as f:
+        for row in csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE):
+            key = source.passage("", row["sentence"])
+            if row["label"] == "entailment" and random.random() < 0.6:
+                source.ask(row["question"], key)
+    return source
+
+
+def _ingested(folder: Path, into: Path) -> Settings:
+    settings = Settings(store=into / f"ingested-{folder.name}")
+    if not (settings.store / "CURRENT").exists():
+        local_refresh([str(folder)], settings, lambda *_: None)
+    return settings
+
+
+def main() -> None:
+    """Write every source that is not there yet."""
+    into, mirrors = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None
+    groups: list[Callable[[], dict[str, Source]]] = [
+        lambda: {"pubmed": pubmed()},
+        lambda: {"wikipedia": wikipedia(mirrors)},
+        lambda: {"policies": policies()},
+        lambda: {"covid": covid()},
+        lambda: {"squad": squad()},
+        lambda: {"medquad": medquad()},
+        lambda: aws(into),
+        *([lambda: mirrored(into, mirrors)] if mirrors else []),
+    ]
+    for group in groups:
+        random.seed(7)
+        for name, source in group().items():
+            folder = into / name
+            if not (folder / "qrels.tsv").exists():
+                publish_whole(source.documents, Settings(store=folder / "store"))
+                lines = (json.dumps({"_id": query, "text": text}) for query, text in source.queries.items())
+                (folder / "queries.jsonl").write_text("\n".join(lines) + "\n")
+                judged = (
+                    f"{q}\t0\t{name}\t{gain}" for q, gains in source.gains.items() for name, gain in gains.items()
+                )
+                (folder / "qrels.tsv").write_text("\n".join(judged) + "\n")
+            flips = sum("~" in name for name in source.documents)
+            Console().print(
+                f"{name}: {len(source.documents):,} passages, {flips:,} contraries, {len(source.queries):,} questions"
+            )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,43 @@
+"""The weight of fusion's score beside a reranker's."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tasks.evaluate.judged import Judged
+from tasks.training.weigh import WEIGHTS, Pool, best_weight, by_weight
+
+SCORES = st.lists(st.tuples(st.floats(-5, 5, width=32), st.floats(0, 1, width=32)), min_size=2, max_size=12)
+
+
+def pool(scores: list[tuple[float, float]]) -> Pool:
+    chunks = [
+        {"chunk_id": f"d{n}/0", "doc_id": f"d{n}", "uri": f"u{n}", "path": f"/p/{n}.md", "headings": ""}
+        for n in range(len(scores))
+    ]
+    logits, fusion = (np.array(column, dtype=np.float32) for column in zip(*scores, strict=True))
+    return Pool(chunks, logits, fusion)
+
+
+@given(SCORES)
+def test_the_ends_are_the_reranker_and_almost_fusion(scores: list[tuple[float, float]]) -> None:
+    made = pool(scores)
+    places = [int(chunk["doc_id"][1:]) for chunk in made.ordered(0.0)]
+    assert all(made.logits[a] >= made.logits[b] for a, b in pairwise(places))
+    places = [int(chunk["doc_id"][1:]) for chunk in made.ordered(1e6)]
+    assert all(made.fusion[a] >= made.fusion[b] - 1e-4 for a, b in pairwise(places))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(SCORES, min_size=1, max_size=4))
+def test_the_best_weight_is_no_worse_than_any(pools: list[list[tuple[float, float]]]) -> None:
+    made = {str(n): pool(scores) for n, scores in enumerate(pools)}
+    judged = Judged({query: query for query in made}, {query: {"d0": 1, "d1": 2} for query in made})
+    found = by_weight(judged, made)
+    assert set(found) == set(WEIGHTS)
+    best = best_weight(judged, made)
+    assert found[best] == max(found.values())
