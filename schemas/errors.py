@@ -3,6 +3,7 @@
     HeadraceError
     ├── TerminalError            the same call fails again until somebody changes something
     │   ├── BadSource            a source is missing, empty or of an unknown form
+    │   ├── BadFilter            a filter that no document could pass, or that cannot be understood
     │   ├── BadJudgements        a file of queries or judgements cannot be read
     │   ├── BadEvaluation        a kept evaluation cannot be read
     │   ├── Regression           the answers got significantly worse
@@ -19,6 +20,8 @@
     └── TransientError           trying again may help
         ├── StoreBusy            another process is writing to the store
         ├── SourceUnreachable    a remote source cannot be listed
+        ├── Overloaded           a server has all the queries that it runs at once
+        ├── QueryTimeout         a query took longer than a server lets it
         └── ApiUnreachable       the configured Prefect API does not answer
 
 Each message says what happened, to what, and what to do.
@@ -41,6 +44,10 @@ class TransientError(HeadraceError):
 
 class BadSource(TerminalError):
     """A source is missing, empty or of an unknown form."""
+
+
+class BadFilter(TerminalError):
+    """A filter that no document could pass, or that cannot be understood."""
 
 
 class BadJudgements(TerminalError):
@@ -109,6 +116,14 @@ class SourceUnreachable(TransientError):
 
 class StoreBusy(TransientError):
     """Another process is writing to the store."""
+
+
+class Overloaded(TransientError):
+    """A server has all the queries that it runs at once."""
+
+
+class QueryTimeout(TransientError):
+    """A query took longer than a server lets it."""
 
 
 class ApiUnreachable(TransientError):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import BeforeValidator, Field
+from pydantic import BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
 
 Stemmer = Literal[
@@ -145,6 +145,19 @@ class Settings(BaseSettings):
     rerank_tokens: int = Field(
         256, ge=16, le=8192, description="Most tokens of a (query, passage) pair; never over the model's own."
     )
+
+    http_token: Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)] = Field(
+        None,
+        description="Bearer token that `headrace serve-http` and `headrace mcp --http` ask for; better kept in "
+        "HEADRACE_HTTP_TOKEN than in a file. Empty for none.",
+    )
+    queries_at_once: int = Field(
+        2, ge=1, description="Queries that a server runs at the same time, each on threads of its own."
+    )
+    query_wait_s: float = Field(
+        2.0, ge=0, description="Seconds that a query waits for its turn before a server says that it is overloaded."
+    )
+    query_timeout_s: float = Field(30.0, gt=0, description="Seconds after which a server gives a query up.")
 
     @classmethod
     def settings_customise_sources(

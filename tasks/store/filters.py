@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import pyarrow as pa
 
+from schemas.errors import BadFilter
 from schemas.records import Filter
 from tasks.store.reader import ChunkRef, Reader
 
@@ -40,7 +42,7 @@ _ROWS = pa.schema([("segment", pa.int32()), ("row", pa.int64())])
 
 
 def matching_chunks(reader: Reader, wanted: Filter) -> Matching:
-    """The live chunks of the documents that `wanted` describes."""
+    """The live chunks of the documents that `wanted` describes. Raises BadFilter."""
     condition, parameters = _condition(wanted)
     parts = [
         f"SELECT {i}::INTEGER AS segment, unnest(range(first_chunk, first_chunk + chunk_count)) AS row "
@@ -56,9 +58,10 @@ def matching_chunks(reader: Reader, wanted: Filter) -> Matching:
     return Matching(rows, {count["segment"]: count["count_all"] for count in counts})
 
 
-def _condition(wanted: Filter) -> tuple[str, dict[str, object]]:
+def _condition(wanted: Filter) -> tuple[str, dict[str, Any]]:
     """SQL over `documents` and its parameters."""
-    conditions, parameters = ["true"], dict[str, object]()
+    conditions, parameters = ["true"], dict[str, Any]()
+    after, before = wanted.modified_after, wanted.modified_before
     if wanted.sources:
         conditions.append("list_contains($sources, source)")
         parameters["sources"] = list(wanted.sources)
@@ -68,10 +71,12 @@ def _condition(wanted: Filter) -> tuple[str, dict[str, object]]:
     if wanted.file_types:
         conditions.append("list_contains($file_types, file_type)")
         parameters["file_types"] = [name.lower().removeprefix(".") for name in wanted.file_types]
-    for name, operator, moment in (("after", ">=", wanted.modified_after), ("before", "<", wanted.modified_before)):
+    for name, operator, moment in (("after", ">=", after), ("before", "<", before)):
         if moment is not None:
             conditions.append(f"mtime_ns {operator} ${name}")
             parameters[name] = _nanoseconds(moment)
+    if after is not None and before is not None and parameters["after"] >= parameters["before"]:
+        raise BadFilter(f"no file was modified at {after} or later and before {before}; exchange the two")
     for n, (key, value) in enumerate(sorted(wanted.metadata.items())):
         conditions.append(f"json_extract_string(metadata, $key{n}) = $value{n}")
         pointer = "/" + key.replace("~", "~0").replace("/", "~1")  # JSON Pointer, RFC 6901
@@ -85,4 +90,7 @@ def _anchored(glob: str) -> str:
 
 
 def _nanoseconds(moment: datetime) -> int:
-    return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    try:
+        return int(moment.timestamp()) * 1_000_000_000 + moment.microsecond * 1000
+    except (ValueError, OverflowError) as error:  # of the first and last years, in local time
+        raise BadFilter(f"{moment} cannot be compared with the times of files: {error}") from error

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Iterable
 
 import duckdb
 
@@ -28,7 +29,7 @@ IGNORE = {"duckdb": r"(\\.|[^a-z])+", "words": r"[^\pL\pN]+", "codes": r"[^\pL\p
 COMPOUND = r"[\pL\pN]+(?:(?:::|://|[._:/@+\-])[\pL\pN]+)+"
 
 # COMPOUND or a single word, and what makes it an identifier, in Python's syntax
-_WORD = re.compile(r"[^\W_]+(?:(?:::|://|[._:/@+\-])[^\W_]+)*")
+WORD = re.compile(r"[^\W_]+(?:(?:::|://|[._:/@+\-])[^\W_]+)*")
 _IDENTIFIER = re.compile(r"[._:/@+]|-.*-|[a-z][A-Z][a-z].*[a-z][A-Z][a-z]")
 
 
@@ -56,20 +57,24 @@ def query_terms(con: duckdb.DuckDBPyConnection, query: str, analyzer: Analyzer) 
 
 def identifiers(query: str) -> list[str]:
     """The identifiers in `query`, as they stand there."""
-    return [word for word in _WORD.findall(query) if _IDENTIFIER.search(word)]
+    return [word for word in WORD.findall(query) if _IDENTIFIER.search(word)]
 
 
 def identifier_terms(con: duckdb.DuckDBPyConnection, query: str, analyzer: Analyzer) -> list[str]:
     """The distinct stems of the identifiers in `query`, whole."""
-    words = identifiers(query)
-    if not words:
-        return []
+    return sorted(set(stems(con, identifiers(query), analyzer).values()))
+
+
+def stems(con: duckdb.DuckDBPyConnection, words: Iterable[str], analyzer: Analyzer) -> dict[str, str]:
+    """The term that the index would make of each of `words`, none of them cut."""
+    distinct = sorted(set(words))
+    if not distinct:
+        return {}
     rows = con.execute(
-        f"SELECT DISTINCT stem(lower(strip_accents(word)), '{analyzer.stemmer}') FROM (SELECT unnest($words) AS word) "
-        "ORDER BY 1",
-        {"words": words},
+        f"SELECT word, stem(lower(strip_accents(word)), '{analyzer.stemmer}') FROM (SELECT unnest($words) AS word)",
+        {"words": distinct},
     )
-    return [term for (term,) in rows.fetchall()]
+    return dict(rows.fetchall())
 
 
 @functools.cache
