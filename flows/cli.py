@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import logging
 import signal
 import sys
@@ -20,6 +19,7 @@ from flows import golden, upkeep
 from flows.context import context
 from flows.doctor import doctor
 from flows.evaluate import evaluate, sweep
+from flows.http_server import serve_http
 from flows.options import (
     AfterOption,
     BeforeOption,
@@ -40,6 +40,7 @@ from flows.options import (
     print_json,
     sample_corpus,
     settings_of,
+    version,
 )
 from flows.printing import ProgressBars, print_hits, print_status, print_summary, print_whereabouts
 from flows.training import train_reranker
@@ -58,6 +59,7 @@ app = typer.Typer(
 EXIT_INTERRUPTED = 130  # 128 + SIGINT
 
 # Headings of `headrace --help`, below the everyday commands.
+SERVERS = "For other programs"
 QUALITY = "How good are the answers?"
 STORE = "The store"
 
@@ -210,6 +212,7 @@ def demo(
 
 ELSEWHERE: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (context, doctor),
+    SERVERS: (serve_http,),
     QUALITY: (evaluate, sweep, train_reranker),
     STORE: (
         upkeep.generations,
@@ -231,13 +234,13 @@ for panel, commands in ELSEWHERE.items():
 
 def _version(value: bool) -> None:
     if value:
-        out.print(f"headrace {importlib.metadata.version('headrace')}")
+        out.print(f"headrace {version()}")
         raise typer.Exit
 
 
 @app.callback()
 def options(
-    version: Annotated[
+    _show_version: Annotated[
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log what happens to standard error.")] = False,

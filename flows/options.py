@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
 from datetime import datetime
 from importlib.resources import files
@@ -122,6 +123,14 @@ def pair(option: str, entry: str) -> tuple[str, str]:
 
 def print_json(value: Any) -> None:
     print(json.dumps(value, indent=1, default=str, ensure_ascii=False))
+
+
+def version() -> str:
+    """Of the installed Headrace; a checkout that is not installed has none."""
+    try:
+        return importlib.metadata.version("headrace")
+    except importlib.metadata.PackageNotFoundError:
+        return "not installed"
 
 
 def sample_corpus() -> Path:

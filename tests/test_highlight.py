@@ -35,7 +35,7 @@ def test_marked_words_are_the_terms_that_bm25_matched(tmp_path: Path, tokenizer:
             assert all(a[1] <= b[0] for a, b in zip(spans, spans[1:], strict=False))
             words = [text[start:end] for start, end in spans]
             marked = set(stems(reader.cursor(), words, analyzer).values())
-            # a compound that is marked is not marked in parts besides, and the words of E1234 are e, to DuckDB
+            # a compound that is marked is not marked in parts besides
             whole = {part for term in marked for part in matched.get(ref, {}) if part in term}
             assert marked | whole == set(matched.get(ref, {})), (query, text)
 
