@@ -37,7 +37,7 @@ from flows.http_models import (
     StatusResponse,
 )
 from flows.options import version
-from flows.serving import Turns
+from flows.serving import MOST_BYTES, Turns
 from schemas.errors import BadFilter, HeadraceError, NoSuchGeneration, StoreNotFound, TransientError
 from schemas.records import Context, SearchResult
 from schemas.settings import Settings
@@ -49,7 +49,6 @@ from tasks.store.reader import Reader, newest
 
 logger = logging.getLogger(__name__)
 
-MOST_BYTES = 65_536  # of a request's body
 MOST_QUARANTINED = 500  # that a status lists
 RETRY_AFTER_S = 1
 MARKED = ("title", "headings", "text")

@@ -24,6 +24,7 @@ from schemas.settings import Settings
 T = TypeVar("T")
 
 # What one request may ask for.
+MOST_BYTES = 65_536  # of its body
 MOST_CHARACTERS = 4_000  # of a question; the embedder reads some 1,000 of them
 MOST_HITS = 100
 MOST_POOL = 500
