@@ -38,7 +38,7 @@ from flows.http_models import (
 )
 from flows.options import version
 from flows.serving import MOST_BYTES, Turns
-from schemas.errors import BadFilter, HeadraceError, NoSuchGeneration, StoreNotFound, TransientError
+from schemas.errors import BadFilter, HeadraceError, NoSuchGeneration, StoreNotFound, TransientError, is_transient
 from schemas.records import Context, SearchResult
 from schemas.settings import Settings
 from tasks.context import pack_context
@@ -187,6 +187,13 @@ def _answer_errors(app: FastAPI) -> None:
         if status >= 500:
             logger.error("request failed error=%s detail=%s", type(error).__name__, error)
         return _problem(status, _word(error), str(error))
+
+    @app.exception_handler(OSError)
+    async def out_of_something(_: Request, error: OSError) -> JSONResponse:
+        if not is_transient(error):
+            raise error
+        logger.error("request failed error=%s detail=%s", type(error).__name__, error)
+        return _problem(503, "unavailable", f"{error}; try again")
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:

@@ -1,12 +1,22 @@
-"""A store of the sample corpus and judged queries on it, for the tests of evaluation; nobody changes them."""
+"""Stores of the sample corpus, judged queries on it, and a server in a thread; nobody changes the stores."""
 
 from __future__ import annotations
 
 import json
+import re
+import shutil
+import socket
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
+import uvicorn
 
+from flows.guard import HEADERS, url_of
 from flows.local import local_refresh
 from schemas.settings import Settings
 from tests.conftest import CORPUS
@@ -37,3 +47,56 @@ def judged_files(tmp_path: Path) -> list[str]:
     queries.write_text("".join(json.dumps({"_id": i, "text": text}) + "\n" for i, text in QUERIES.items()))
     qrels.write_text("".join(f"{i}\t0\t{name}\t1\n" for i, name in ANSWERS.items()) + "tls\t0\tnot/there.md\t1\n")
     return ["--queries", str(queries), "--qrels", str(qrels)]
+
+
+ATTACK = "</p><script>window.pwned=1</script><img src=x onerror=window.pwned=1>"
+HOSTILE = f"""# `<img src=x onerror=window.pwned=1>` & "quotes"
+
+## `{{{{constructor}}}}` 🙂🙂 `<b onclick=alert(1)>` pelican
+
+A pelican 🙂 says `{ATTACK}` and pelicans agree: `javascript:alert(1)`,
+`<svg/onload=window.pwned=1>`, \u202egnirts\u202c.
+"""
+
+
+@pytest.fixture(scope="session")
+def hostile(tmp_path_factory: pytest.TempPathFactory, built: Settings) -> Settings:
+    """The sample corpus, a document that attacks whoever shows it, and a file that cannot be parsed."""
+    root = tmp_path_factory.mktemp("hostile")
+    settings = built.model_copy(update={"store": Path(shutil.copytree(built.store, root / "store"))})
+    docs = root / "docs"
+    docs.mkdir()
+    (docs / "<img src=x onerror=window.pwned=1>.md").write_text(HOSTILE)
+    (docs / "empty<script>.md").touch()
+    local_refresh([str(docs)], settings, lambda *_: None)
+    return settings
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """`app` on a free port, in a thread; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        server = uvicorn.Server(uvicorn.Config(app, log_config=None, ws="none", headers=list(HEADERS)))
+        thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
+        thread.start()
+        try:
+            yield url_of(listening)
+        finally:
+            server.should_exit = True
+            thread.join()
+
+
+@pytest.fixture
+def wait_for_url() -> Callable[[subprocess.Popen[str]], str]:
+    """Reads a server's standard error until it says where it serves."""
+
+    def wait(server: subprocess.Popen[str]) -> str:
+        assert server.stderr is not None
+        said = []
+        for line in server.stderr:
+            said.append(line)
+            if found := re.match(r"(http://\S+) serves ", line):
+                return found[1]
+        raise AssertionError("".join(said))
+
+    return wait
