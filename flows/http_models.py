@@ -49,13 +49,16 @@ class Request(BaseModel):
     meta: list[Value] = values(
         description="Only documents with this metadata, each KEY=VALUE.", examples=[["author=ops"]]
     )
-    generation: int | None = Field(None, ge=0, description="Search this generation; the newest where none is named.")
+    generation: int | None = Field(
+        None, ge=0, le=999_999_999, description="Search this generation; the newest where none is named."
+    )
     pool: int | None = Field(
         None, ge=1, le=MOST_POOL, description="Fused candidates that the reranker sees; the setting `pool` otherwise."
     )
     deadline_ms: int | None = Field(
         None,
         ge=1,
+        le=3_600_000,
         description="Milliseconds that the query may take: the pool shrinks to what the reranker manages. The setting "
         "`deadline_ms` otherwise. Waiting for a turn is not counted.",
     )

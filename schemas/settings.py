@@ -146,7 +146,7 @@ class Settings(BaseSettings):
         256, ge=16, le=8192, description="Most tokens of a (query, passage) pair; never over the model's own."
     )
 
-    http_token: Annotated[SecretStr | None, BeforeValidator(lambda value: value or None)] = Field(
+    http_token: Annotated[SecretStr | None, BeforeValidator(lambda value: str(value or "").strip() or None)] = Field(
         None,
         description="Bearer token that `headrace serve-http` and `headrace mcp --http` ask for; better kept in "
         "HEADRACE_HTTP_TOKEN than in a file. Empty for none.",

@@ -5,6 +5,7 @@ In: a Filter. Out: the matching chunks' places, read from the documents tables a
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -66,8 +67,9 @@ def _condition(wanted: Filter) -> tuple[str, dict[str, Any]]:
         conditions.append("list_contains($sources, source)")
         parameters["sources"] = list(wanted.sources)
     if wanted.paths:
-        conditions.append(f"({' OR '.join(f'path GLOB $path{n}' for n in range(len(wanted.paths)))})")
-        parameters |= {f"path{n}": _anchored(glob) for n, glob in enumerate(wanted.paths)}
+        matches = (f"regexp_full_match(path, $path{n}, 's')" for n in range(len(wanted.paths)))
+        conditions.append(f"({' OR '.join(matches)})")
+        parameters |= {f"path{n}": _pattern(glob) for n, glob in enumerate(wanted.paths)}
     if wanted.file_types:
         conditions.append("list_contains($file_types, file_type)")
         parameters["file_types"] = [name.lower().removeprefix(".") for name in wanted.file_types]
@@ -84,9 +86,34 @@ def _condition(wanted: Filter) -> tuple[str, dict[str, Any]]:
     return " AND ".join(conditions), parameters
 
 
-def _anchored(glob: str) -> str:
-    """A relative glob matches below any folder."""
-    return glob if glob.startswith(("/", "*")) else f"*/{glob}"
+# Any run of characters, any character, one of some (!: none of them), a character taken literally, any other.
+_GLOB = re.compile(r"(\*+)|(\?)|\[(!?)(\][^\]]*|[^\]]+)\]|\\(.)|(.)", re.DOTALL)
+
+# In a set of characters.
+_SPECIAL, _ESCAPED = re.compile(r"[\\^\[\]]"), r"\\\g<0>"
+
+
+def _pattern(glob: str) -> str:
+    """A glob as a regular expression, a relative one for below any folder.
+
+    RE2 takes time linear in the path; DuckDB's own GLOB, with four `*` over a long path, takes minutes.
+    """
+    anchored = glob if glob.startswith(("/", "*")) else f"*/{glob}"
+    pattern = _GLOB.sub(_translated, anchored)
+    try:
+        re.compile(pattern)
+    except re.error as error:
+        raise BadFilter(f"path {glob}: {error.msg}") from None
+    return pattern
+
+
+def _translated(part: re.Match[str]) -> str:
+    run, single, negated, members, literal, other = part.groups()
+    if run or single:
+        return ".*" if run else "."
+    if members:
+        return f"[{'^' if negated else ''}{_SPECIAL.sub(_ESCAPED, members)}]"
+    return re.escape(literal or other)
 
 
 def _nanoseconds(moment: datetime) -> int:
