@@ -16,7 +16,7 @@ the chunk that says `db`, `t3` and `micro` most often.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from tasks.store.connection import literals
 from tasks.store.filters import Matching
@@ -67,10 +67,10 @@ def bm25_of_terms(
     identifier_weight: float = 1.0,
 ) -> dict[ChunkRef, dict[str, float]]:
     """What each term of `query`, stemmed, adds to the score of each of `refs` that holds it."""
+    terms, matching = _weighted_terms(reader, query, identifier_weight), Matching.of_chunks(refs)
     parts: dict[ChunkRef, dict[str, float]] = {}
-    for term, weight in _weighted_terms(reader, query, identifier_weight).items():
-        for ref, score in _scored(reader, {term: weight}, len(refs), weights, Matching.of_chunks(refs)):
-            parts.setdefault(ref, {})[term] = score
+    for segment, row, term, score in _each(reader, terms, weights, matching, "docid, term, {score}"):
+        parts.setdefault(ChunkRef(segment, row), {})[term] = score
     return parts
 
 
@@ -86,6 +86,20 @@ def _weighted_terms(reader: Reader, query: str, identifier_weight: float) -> dic
 def _scored(
     reader: Reader, terms: Mapping[str, float], limit: int, weights: FieldWeights, matching: Matching | None
 ) -> list[tuple[ChunkRef, float]]:
+    best = f"GROUP BY docid ORDER BY score DESC LIMIT {limit + TIES}"
+    rows = _each(reader, terms, weights, matching, "docid, sum({score}) AS score", best)
+    return reader.best([(ChunkRef(segment, row), score) for segment, row, score in rows], limit, digits=9)
+
+
+def _each(
+    reader: Reader,
+    terms: Mapping[str, float],
+    weights: FieldWeights,
+    matching: Matching | None,
+    columns: str,
+    further: str = "",
+) -> list[tuple[Any, ...]]:
+    """Segment and `columns` of the live postings of `terms`, a segment's at a time; {score} is a posting's part."""
     cursor = reader.cursor()
     segments = reader.generation.segments
     live = [i for i, segment in enumerate(segments) if segment.live_chunks and (matching is None or matching.count(i))]
@@ -101,26 +115,25 @@ def _scored(
         f"FROM {reader.alias(i)}.terms t WHERE term IN ({literals(terms)})"
         for i in range(len(segments))
     )
+    score = f"weight * {tf} / ({tf} + {_double(K1 * (1 - B))} + {_double(K1 * B / average)} * {length})"
     scored = " UNION ALL ".join(
-        f"""(SELECT {i} AS segment, docid,
-            sum(weight * {tf} / ({tf} + {_double(K1 * (1 - B))} + {_double(K1 * B / average)} * {length})) AS score
-        FROM {reader.alias(i)}.postings p JOIN (SELECT termid, weight FROM idf WHERE segment = {i}) USING (termid)
+        f"""(SELECT {i} AS segment, {columns.format(score=score)}
+        FROM {reader.alias(i)}.postings p JOIN (SELECT termid, term, weight FROM idf WHERE segment = {i}) USING (termid)
         {_kept(reader, i, matching)}
-        GROUP BY docid ORDER BY score DESC LIMIT {limit + TIES})"""
+        {further})"""
         for i in live
     )
-    rows = cursor.execute(
+    return cursor.execute(
         f"""
         WITH idf AS MATERIALIZED (
-            SELECT segment, termid,
+            SELECT segment, termid, term,
                 log10(({reader.generation.chunks} - total + 0.5) / (total + 0.5) + 1)
                     * {_double(K1 + 1)} * {factor} AS weight
             FROM (SELECT segment, termid, term, sum(df) OVER (PARTITION BY term) AS total FROM ({chosen}))
         )
         {scored}
         """
-    )
-    return reader.best([(ChunkRef(segment, row), score) for segment, row, score in rows.fetchall()], limit, digits=9)
+    ).fetchall()
 
 
 def _statistics(reader: Reader, weights: FieldWeights) -> tuple[str, str, float]:
