@@ -139,7 +139,7 @@ def _problem(command: str, ran: Isolated) -> Finding | None:
         return Finding(
             "failed",
             f"headrace {command} reached for the network: {told}",
-            "set allow_download=false; where it is, report this",
+            "set allow_download=false and a reranker of this machine; where they are, report this",
         )
     if ran.returncode:
         last = (ran.errors.strip().splitlines() or ["it said nothing"])[-1]

@@ -121,11 +121,10 @@ def print_hits(console: Console, result: SearchResult, *, explain: bool = False)
         console.print(Padding(escape(_snippet(hit.text)), (0, 0, 0, 3)), highlight=False)
     if explain:
         console.print(" · ".join(f"{stage} {ms:.0f} ms" for stage, ms in result.timings_ms.items()), highlight=False)
-    fallback = f"; {result.fallback}" if result.fallback else ""
     total = sum(result.timings_ms.values())
     console.print(
         f"[dim]generation {result.generation} · order by {escape(result.reranker)} over {result.pool} candidates"
-        f"{escape(fallback)} · {total:.0f} ms[/dim]",
+        f"{escape(_fallback(result.fallback))} · {total:.0f} ms[/dim]",
         highlight=False,
         soft_wrap=True,
     )
@@ -137,7 +136,7 @@ def print_context(console: Console, context: Context) -> None:
         f"{context.tokens:,} of {context.budget:,} tokens by {context.tokenizer}, an estimate for other models",
         f"{len(context.blocks)} blocks",
         f"{context.left_out} hits left out, {context.repeated} repeat a better one",
-        f"generation {context.generation}, order by {context.reranker}",
+        f"generation {context.generation}, order by {context.reranker}{_fallback(context.fallback)}",
     ]
     console.print(f"[dim]{escape(' · '.join(said))}[/dim]", highlight=False, soft_wrap=True)
 
@@ -210,6 +209,10 @@ def _parts(terms: Mapping[str, float]) -> str:
     return "terms " + ", ".join(f"{term} {part:.2f}" for term, part in ordered)
 
 
+def _fallback(reason: str | None) -> str:
+    return f"; {reason}" if reason else ""
+
+
 def _place(hit: Hit) -> str:
     return place(hit.title or hit.path.rsplit("/", 1)[-1], hit.headings)
 
@@ -220,7 +223,8 @@ def _file(hit: Hit) -> str:
 
 def _verdicts(hit: Hit) -> str:
     """For example: `bm25 #1 (4.192) · vectors #3 (0.690) · fusion #2 (0.032) · rerank #1 (0.879)`."""
-    verdicts = ((stage, hit.stages.get(stage)) for stage in ("bm25", "vectors", "fusion", "rerank"))
+    cascade = sorted(stage for stage in hit.stages if stage.startswith("rerank "))
+    verdicts = ((stage, hit.stages.get(stage)) for stage in ("bm25", "vectors", "fusion", *cascade, "rerank"))
     return " · ".join(f"{stage} #{v.rank} ({v.score:.3f})" if v else f"{stage} not found" for stage, v in verdicts)
 
 

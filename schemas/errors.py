@@ -11,6 +11,7 @@
     │   ├── DeleteGuard          a sweep would delete more of the corpus than allowed
     │   ├── ModelNotFound        no such model in a folder, the local cache or the hub
     │   ├── ModelMismatch        a model is not what its files, or the store, say it is
+    │   ├── MissingRequirement   an optional package or a key that the settings need is not there
     │   ├── StoreNotFound        there is no store at that path
     │   ├── NoSuchGeneration     a generation that is not, or no longer, kept
     │   ├── StoreFormat          the store was written by another version of Headrace
@@ -22,6 +23,7 @@
         ├── SourceUnreachable    a remote source cannot be listed
         ├── Overloaded           a server has all the queries that it runs at once
         ├── QueryTimeout         a query took longer than a server lets it
+        ├── RerankerFailed       a reranker on a server gave no answer that can be used; the order before it stands
         └── ApiUnreachable       the configured Prefect API does not answer
 
 Each message says what happened, to what, and what to do.
@@ -78,6 +80,10 @@ class ModelMismatch(TerminalError):
     """A model is not what its files, or the store, say it is."""
 
 
+class MissingRequirement(TerminalError):
+    """An optional package or a key that the settings need is not there."""
+
+
 class StoreNotFound(TerminalError):
     """There is no store at that path."""
 
@@ -112,6 +118,15 @@ class ParseFailed(TerminalError):
 
 class SourceUnreachable(TransientError):
     """A remote source cannot be listed."""
+
+
+class RerankerFailed(TransientError):
+    """A reranker on a server gave no answer that can be used. The message has nothing of a key."""
+
+    def __init__(self, message: str, *, may_pass: bool = True, pause_s: float | None = None) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass  # asking again at once may help
+        self.pause_s = pause_s  # seconds to wait before that, where the server says
 
 
 class StoreBusy(TransientError):

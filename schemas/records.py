@@ -139,7 +139,7 @@ CANDIDATES = pa.schema(  # one row a candidate of a query; a rank is 1-based, an
         pa.field("fusion_rank", pa.int32()),
         pa.field("fusion_score", pa.float64()),  # sum of reciprocal ranks
         pa.field("rerank_rank", pa.int32()),
-        pa.field("rerank_score", pa.float64()),  # the reranker's own; by `fusion` a weighted mean, at most 1
+        pa.field("rerank_score", pa.float64()),  # of the last that read it; by `fusion` a weighted mean, at most 1
     ]
 )
 
@@ -201,7 +201,7 @@ class Hit:
     """One answer, with its rank and score at every stage that saw it."""
 
     rank: int  # 1-based
-    score: float  # of the last stage
+    score: float  # of the last stage that read it
     chunk_id: str
     uri: str
     path: str
@@ -211,7 +211,7 @@ class Hit:
     page: int | None
     start: int
     end: int
-    stages: dict[str, StageScore]  # bm25, vectors, fusion, rerank
+    stages: dict[str, StageScore]  # bm25, vectors, fusion, rerank; of a cascade `rerank 1`, … for those before the last
     terms: dict[str, float] = field(default_factory=dict)  # matched terms and their parts of BM25; where asked for
 
 
@@ -222,7 +222,7 @@ class SearchResult:
     query: str
     hits: tuple[Hit, ...]
     generation: int
-    reranker: str  # what gave the final order: a cross-encoder's name or `fusion`
+    reranker: str  # what gave the final order: a reranker's name, `fusion`, or a cascade of them
     fallback: str | None  # why a wanted reranker did not run, or not over the whole pool
     pool: int  # candidates that the reranker saw
     timings_ms: dict[str, float]  # a stage each, milliseconds
@@ -259,7 +259,8 @@ class Context:
     left_out: int  # hits that did not fit
     repeated: int  # hits whose text a better one has, left out too
     generation: int
-    reranker: str  # what ordered the hits: a cross-encoder's name or `fusion`
+    reranker: str  # what ordered the hits: a reranker's name, `fusion`, or a cascade of them
+    fallback: str | None  # why a wanted reranker did not run, or not over the whole pool
 
 
 @dataclass(frozen=True)

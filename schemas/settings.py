@@ -5,12 +5,15 @@ Strength, weakest first: defaults, `headrace.toml`, environment (`HEADRACE_…`)
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Literal
 
 import platformdirs
-from pydantic import BeforeValidator, Field, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict, TomlConfigSettingsSource
+
+from schemas.reranking import KINDS, REMOTE, stage_names
 
 Stemmer = Literal[
     "porter", "none", "arabic", "basque", "catalan", "danish", "dutch", "english", "finnish", "french", "german",
@@ -20,6 +23,17 @@ Stemmer = Literal[
 
 # one of rerank_fields: a name, and how many word pieces of it at most
 _FIELD = r"\s*(title|headings|text|metadata\.[^\s:,]+)(:[1-9][0-9]*)?\s*"
+
+
+def _of_kinds(kinds: Iterable[str], value: str) -> str:
+    """A pattern for what some kinds of rerankers are given: `cohere=VALUE, llm=VALUE`, or nothing."""
+    one = rf"\s*({'|'.join(sorted(kinds))})={value}\s*"
+    return rf"^({one}(,{one})*)?$"
+
+
+def _well_formed(reranker: str) -> str:
+    stage_names(reranker)
+    return reranker
 
 
 class Settings(BaseSettings):
@@ -47,15 +61,35 @@ class Settings(BaseSettings):
         description="fp32, int8 (about twice as fast, onnx only), or auto: that of the store's vectors, and for a new "
         "store int8 where the processor has instructions for it.",
     )
-    reranker: str = Field(
+    reranker: Annotated[str, AfterValidator(_well_formed)] = Field(
         "auto",
         description="Cross-encoder by folder or hub name; `fusion` for none; `auto` for "
-        "cross-encoder/ms-marco-MiniLM-L6-v2 where it is in the local cache, else fusion.",
+        "cross-encoder/ms-marco-MiniLM-L6-v2 where it is in the local cache, else fusion; or another kind, as "
+        f"KIND:MODEL, of {', '.join(KINDS)}, of which those after monot5 send passages to a server. A cascade is "
+        "'auto@200 > cohere:rerank-v3.5@20', each with how many candidates it reads.",
     )
     rerank_precision: Literal["auto", "fp32", "int8"] = Field(
         "auto",
         description="Of a cross-encoder: fp32, int8 (about twice as fast), or auto: int8 where the processor has "
         "instructions for it, or the model comes with a graph for this processor.",
+    )
+    rerank_urls: str = Field(
+        "",
+        pattern=_of_kinds(REMOTE, r"https?://[^\s,@]+"),
+        description="Base URLs in place of the vendors' own: llm=http://localhost:11434/v1, cohere=https://proxy. "
+        "Empty for none.",
+    )
+    rerank_secrets: str = Field(
+        "",
+        pattern=_of_kinds(REMOTE - {"bedrock"}, r"[a-z0-9-]+"),
+        description="Prefect Secret blocks that hold keys, as cohere=BLOCK, llm=BLOCK; else they come from the "
+        "vendors' own environment variables. Empty for none.",
+    )
+    rerank_timeout_s: float = Field(
+        30.0, gt=0, description="Seconds that a reranker on a server may take, repetitions counted; then fusion orders."
+    )
+    rerank_llm: Literal["listwise", "pointwise"] = Field(
+        "listwise", description="What llm:MODEL is asked: to order the passages, or to grade each from 0 to 10."
     )
     allow_download: bool = Field(False, description="Fetch a named model from the hub when it is not on this machine.")
 

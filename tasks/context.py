@@ -74,6 +74,7 @@ def pack_context(
         repeated=packed.repeated,
         generation=ranking.reader.generation.number,
         reranker=ranking.reranker,
+        fallback=ranking.fallback,
     )
 
 

@@ -6,6 +6,7 @@ import difflib
 
 from schemas.records import Whereabouts
 from schemas.settings import Settings
+from tasks.rerank import FUSION
 from tasks.search import Ranking, Scored, lexical_weights, rank
 from tasks.store.lexical import bm25_of_terms
 from tasks.store.reader import ChunkRef, Reader
@@ -32,7 +33,8 @@ def why(path: str, query: str, settings: Settings, *, k: int = 10, generation: i
     if not own:
         return Whereabouts(row["path"], "it has no chunks: no text was found in it", {}, {})
 
-    deep = rank(query, settings.model_copy(update={"candidates": DEPTH}), k=k, reader=reader)
+    # the first stages alone: a reranker would be paid for twice
+    deep = rank(query, settings.model_copy(update={"candidates": DEPTH, "reranker": FUSION}), k=k, reader=reader)
     ranks = {stage: _place(deep.stages[stage], own) for stage in ("bm25", "vectors")}
     ranks |= {stage: _place(used.stages[stage], own) for stage in ("fusion", "rerank")}
     terms = bm25_of_terms(reader, query, sorted(own), **lexical_weights(settings))

@@ -1,7 +1,9 @@
-"""Decide the final order of the pool: which reranker does, and how much of the pool a deadline leaves it.
+"""Decide the final order of the pool: which rerankers do, one after the other, and how much a deadline leaves them.
 
-Two rerankers in this file's terms: a cross-encoder that reads query and passage together, and `fusion`, which only
-recombines the scores of the first stages (tasks.fuse) and needs no model.
+`fusion` only recombines the scores of the first stages (tasks.fuse) and needs no model; the others read query and
+passage together: a cross-encoder (tasks.models.cross_encoder) or one of another kind (tasks.models.rerankers). In a
+cascade each reorders the first of what the one before gave, and the rest keep their order below. One that fails, or has
+no time, leaves the order as it is: that of the stage before, or of fusion.
 """
 
 from __future__ import annotations
@@ -9,16 +11,20 @@ from __future__ import annotations
 import functools
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from schemas.errors import ModelNotFound
+from schemas.errors import ModelNotFound, RerankerFailed
+from schemas.reranking import kind_of, stage_names
 from schemas.settings import Settings
 from tasks.models import only
 from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.rerankers import load
+from tasks.models.rerankers.remote import Remote
 from tasks.models.speed import Reranker, Speed, work
 
 logger = logging.getLogger(__name__)
@@ -30,25 +36,65 @@ SPENT = 0.95
 # Of the time that is left, this is planned at once: a machine that turns three times as slow still keeps the deadline.
 SHARE = 1 / 3
 
+FUSION = "fusion"  # what orders without a reranker
+
+Order = list[tuple[int, float]]  # candidates by their place before reranking, and their scores, best first
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A reranker of a cascade."""
+
+    reranker: Reranker | None  # None: fusion orders
+    pool: int  # candidates that it reads at most
+    missing: str | None  # why a wanted reranker is not there
+
+
+@dataclass(frozen=True)
+class Reranked:
+    """What a cascade made of the candidates."""
+
+    orders: dict[str, Order]  # `rerank 1`, …, what each stage read; and `rerank`, the final order of all
+    reranker: str  # who gave it: a name, or `NAME@POOL > NAME@POOL`
+    fallback: str | None  # why a wanted reranker did not run, or not over its whole pool
+
+
+def load_cascade(settings: Settings) -> tuple[Stage, ...]:
+    """The stages that the settings ask for. Errors as of `load_reranker`."""
+    stages: list[Stage] = []
+    for named in stage_names(settings.reranker):
+        reranker, missing = load_reranker(settings.model_copy(update={"reranker": named.name}))
+        most = stages[-1].pool if stages else settings.pool
+        stages.append(Stage(reranker, most if named.pool is None else named.pool, missing))
+    return tuple(stages)
+
 
 def load_reranker(settings: Settings) -> tuple[Reranker | None, str | None]:
-    """The reranker that the settings ask for, or None and, where one was wanted, why there is none.
+    """The one reranker that the settings name, or None and, where one was wanted, why there is none.
 
-    Loaded once a process. Raises ModelNotFound or ModelMismatch where a model that is named cannot be used; only `auto`
-    falls back.
+    Loaded once a process. Raises ModelNotFound or ModelMismatch where a model that is named cannot be used, and
+    MissingRequirement where a package or key is not there; only `auto` falls back.
     """
-    found = _reranker(only(settings, "reranker", "rerank_precision", "rerank_tokens", "embed_threads"))
-    if found[0] is not None and settings.deadline_ms is not None:
+    found = _reranker(
+        only(
+            settings, "reranker", "rerank_precision", "rerank_tokens", "rerank_urls", "rerank_secrets",
+            "rerank_timeout_s", "rerank_llm", "embed_threads",
+        )
+    )  # fmt: skip
+    if settings.deadline_ms is not None and found[0] is not None and not isinstance(found[0], Remote):
         speed_of(found[0], settings.cache)  # measured now, where it is not known yet, and not within the deadline
     return found
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def _reranker(settings: Settings) -> tuple[Reranker | None, str | None]:
-    if settings.reranker == "fusion":
+    name = settings.reranker
+    if name == FUSION:
         return None, None
-    if settings.reranker != "auto":
-        return CrossEncoder(settings.reranker, settings), None
+    if (kind := kind_of(name)) is not None:
+        return load(kind, name.partition(":")[2], settings), None
+    if name != "auto":
+        return CrossEncoder(name, settings), None
     try:
         return CrossEncoder(DEFAULT_CROSS_ENCODER, settings), None
     except ModelNotFound:
@@ -56,22 +102,96 @@ def _reranker(settings: Settings) -> tuple[Reranker | None, str | None]:
         return None, f"{DEFAULT_CROSS_ENCODER} is not on this machine"
 
 
-@functools.lru_cache(maxsize=2)
+@functools.lru_cache(maxsize=4)
 def speed_of(reranker: Reranker, cache: Path) -> Speed:
     """What the reranker takes on this machine."""
     return Speed(reranker, cache)
 
 
-def score_pool(
-    reranker: Reranker, query: str, texts: Sequence[str], settings: Settings, *, least: int, started: float
-) -> tuple[np.ndarray, str | None]:
-    """float32[m], the scores of the first m of `texts`, and where a deadline left some out, a word about it.
+def rerank(
+    cascade: Sequence[Stage],
+    query: str,
+    settings: Settings,
+    *,
+    count: int,
+    read: Callable[[Sequence[int]], list[str]],
+    fused: Callable[[], np.ndarray],
+    least: int,
+    started: float,
+) -> Reranked:
+    """Order `count` candidates by the stages of a cascade.
 
-    The deadline counts from `started`, of time.perf_counter(). `m` is 0 where there was no time for `least` of them.
+    `read` gives the passages of some of them, by place, and `fused` float32[count], the scores of fusion. A stage that
+    cannot score `least` of its candidates scores none. A deadline counts from `started`, of time.perf_counter(), and
+    each stage has an equal share of what is left of it.
     """
+    if not count:
+        return Reranked({"rerank": []}, _said([(stage, _name(stage.reranker)) for stage in cascade]), None)
+    orders: list[Order] = []
+    order: Order = []
+    ran: list[tuple[Stage, str]] = []
+    reasons: list[str] = []
+    for number, stage in enumerate(cascade):
+        head = [place for place, _ in order[: stage.pool]] if order else list(range(count))
+        scores, reason, name = np.empty(0, dtype=np.float32), stage.missing, _name(stage.reranker)
+        if stage.reranker is not None:
+            ends = _ends(settings, started, share=len(cascade) - number)
+            enough = min(least, len(head))
+            # before the reranker works: it takes what a deadline leaves
+            added = stage.reranker.fusion_weight * fused()[head] if stage.reranker.fusion_weight else np.zeros(len(head))
+            scores, reason = score_pool(stage.reranker, query, read(head), settings, least=enough, ends=ends)
+            scores = scores + added[: len(scores)]
+        if not len(scores) and not order:
+            scores, name = fused(), FUSION
+        if len(scores):
+            orders.append(best_first(head, scores))
+            order = orders[-1] + order[len(scores) :]
+            ran.append((stage, name))
+        if reason:
+            reasons.append(reason)
+    stages = {f"rerank {number}": found for number, found in enumerate(orders[:-1], start=1)}
+    return Reranked(stages | {"rerank": order}, _said(ran), "; ".join(reasons) or None)
+
+
+def _ends(settings: Settings, started: float, *, share: int) -> float | None:
+    """When time.perf_counter() says that one stage of so many has had its part of the deadline."""
     if settings.deadline_ms is None:
+        return None
+    now = time.perf_counter()
+    return now + (started + settings.deadline_ms * SPENT / 1000 - now) / share
+
+
+def _name(reranker: Reranker | None) -> str:
+    return FUSION if reranker is None else reranker.name
+
+
+def _said(ran: Sequence[tuple[Stage, str]]) -> str:
+    """Who ordered, as the setting would say it."""
+    return ran[0][1] if len(ran) == 1 else " > ".join(f"{name}@{stage.pool}" for stage, name in ran)
+
+
+def best_first(places: Sequence[int], scores: np.ndarray) -> Order:
+    """The first of `places` by their float32[m] `scores`; equal ones in the order given."""
+    return sorted(zip(places, scores.tolist(), strict=False), key=lambda item: -item[1])
+
+
+def score_pool(
+    reranker: Reranker, query: str, texts: Sequence[str], settings: Settings, *, least: int, ends: float | None
+) -> tuple[np.ndarray, str | None]:
+    """float32[m], the scores of the first m of `texts`, and a word about those that are not.
+
+    Until time.perf_counter() says `ends`, where it is given. `m` is 0 where there was no time for `least` of them, or
+    where a server failed.
+    """
+    if isinstance(reranker, Remote):  # all or nothing: how long it takes is known when it is done
+        seconds = reranker.seconds if ends is None else min(ends - time.perf_counter(), reranker.seconds)
+        try:
+            return reranker.score_within(seconds, query, texts), None
+        except RerankerFailed as error:
+            logger.warning("reranker failed, the order before it stands: %s", error)
+            return np.empty(0, dtype=np.float32), str(error)
+    if ends is None:
         return reranker.score(query, texts), None
-    ends = started + settings.deadline_ms * SPENT / 1000
     speed = speed_of(reranker, settings.cache)
     scores = score_until(ends, reranker, speed, query, texts, least=least, at_once=settings.embed_threads)
     if len(scores) < least:

@@ -20,7 +20,7 @@ from schemas.settings import Settings
 from tasks.fuse import reciprocal_rank_fusion, weighted_scores
 from tasks.models import Encoder, load_encoder
 from tasks.passages import passages
-from tasks.rerank import load_reranker, score_pool
+from tasks.rerank import load_cascade, rerank
 from tasks.store.filters import Matching, matching_chunks
 from tasks.store.lexical import FieldWeights, bm25, bm25_of_terms
 from tasks.store.reader import ChunkRef, Reader, newest
@@ -42,8 +42,8 @@ class Ranking:
     """The candidates of one query as each stage ordered them."""
 
     reader: Reader
-    stages: dict[str, Scored]  # bm25, vectors, fusion and rerank, each best first
-    reranker: str  # what gave the final order: a cross-encoder's name or `fusion`
+    stages: dict[str, Scored]  # bm25, vectors, fusion and rerank, each best first; `rerank 1`, … of a cascade
+    reranker: str  # what gave the final order: a reranker's name, `fusion`, or a cascade of them
     fallback: str | None  # why a wanted reranker did not run, or not over the whole pool
     pool: int  # candidates that the reranker saw
     timings_ms: dict[str, float]
@@ -100,7 +100,7 @@ def rank(
         reader = reader or newest(settings.store)
         encoder = load_encoder(settings, reader.generation.embedder)
         _check_model(reader, encoder)
-        reranker, fallback = load_reranker(settings)
+        cascade = load_cascade(settings)
     started = time.perf_counter()  # a deadline does not count the loading of models
     with _timed(timings, "retrieve"), ThreadPoolExecutor(1) as pool:
         weights = lexical_weights(settings)
@@ -113,25 +113,28 @@ def rank(
     with _timed(timings, "fuse"):
         rankings = [[ref for ref, _ in scored] for scored in stages.values()]
         stages["fusion"] = reciprocal_rank_fusion(rankings, settings.rrf_k)
-        refs = [ref for ref, _ in stages["fusion"][: max(settings.pool, k)]]
+        refs = [ref for ref, _ in stages["fusion"][: max(cascade[0].pool, k)]]
     with _timed(timings, "rerank"):
-        fused = weighted_scores(*complete_scores(reader, query, vector, refs, settings), vector_weight(query, settings))
-        scores, least = fused, min(k, len(refs))
-        if reranker is not None:
-            texts = passages(reader, refs, settings)
-            own, fallback = score_pool(reranker, query, texts, settings, least=least, started=started)
-            if len(own) < least:
-                reranker = None
-            else:
-                scores = own + reranker.fusion_weight * fused[: len(own)]
-        # under a deadline, the first of the pool may be all that was scored
-        stages["rerank"] = sorted(zip(refs, scores.tolist(), strict=False), key=lambda item: -item[1])
+
+        def read(places: Sequence[int]) -> list[str]:
+            return passages(reader, [refs[place] for place in places], settings)
+
+        def fused() -> np.ndarray:
+            scores = complete_scores(reader, query, vector, refs, settings)
+            return weighted_scores(*scores, vector_weight(query, settings))
+
+        least = min(k, len(refs))
+        reranked = rerank(
+            cascade, query, settings, count=len(refs), read=read, fused=fused, least=least, started=started
+        )
+        for stage, order in reranked.orders.items():
+            stages[stage] = [(refs[place], score) for place, score in order]
     return Ranking(
         reader=reader,
         stages=stages,
-        reranker="fusion" if reranker is None else reranker.name,
-        fallback=fallback,
-        pool=len(scores),
+        reranker=reranked.reranker,
+        fallback=reranked.fallback,
+        pool=len(stages["rerank"]),  # under a deadline, the first of the pool may be all that was scored
         timings_ms=timings,
     )
 

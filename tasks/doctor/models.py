@@ -9,6 +9,7 @@ import time
 import numpy as np
 
 from schemas.errors import ModelMismatch, ModelNotFound
+from schemas.reranking import REMOTE, kind_of, stage_names
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
 from tasks.models import load_encoder, precision
@@ -16,8 +17,11 @@ from tasks.models.cross_encoder import CrossEncoder, decided_precision
 from tasks.models.export import check_exportable, onnx_folder
 from tasks.models.folders import ModelFolder, describe
 from tasks.models.published import published_graph
+from tasks.models.rerankers import PACKAGES
+from tasks.models.rerankers.access import VARIABLES, url_of, whereabouts
+from tasks.models.rerankers.colbert import check_late_interaction
 from tasks.models.resolve import bundled_folder, resolve
-from tasks.rerank import DEFAULT_CROSS_ENCODER
+from tasks.rerank import DEFAULT_CROSS_ENCODER, FUSION
 
 SENTENCE = "A headrace carries water to the mill wheel."
 
@@ -47,14 +51,31 @@ def embedder(settings: Settings) -> Finding:
 
 
 def reranker(settings: Settings) -> Finding:
-    """The cross-encoder, where the settings want one. Raises ModelMismatch, and ModelNotFound where it is named."""
-    if settings.reranker == "fusion":
+    """The reranker, or each of a cascade. Raises ModelMismatch, and ModelNotFound where a model is named."""
+    findings = [_stage(named.name, settings) for named in stage_names(settings.reranker)]
+    return Finding(
+        max((finding.verdict for finding in findings), key=("ok", "warning", "failed").index),
+        "\n".join(finding.detail for finding in findings),
+        "\n".join(finding.advice for finding in findings if finding.advice),
+    )
+
+
+def _stage(name: str, settings: Settings) -> Finding:
+    if name == FUSION:
         return Finding("ok", "fusion, which needs no model")
-    name = DEFAULT_CROSS_ENCODER if settings.reranker == "auto" else settings.reranker
+    kind, model = kind_of(name), name.partition(":")[2]
+    if kind is None:
+        return _cross_encoder(name, settings)
+    return _remote(kind, model, settings) if kind in REMOTE else _local(kind, model, settings)
+
+
+def _cross_encoder(wanted: str, settings: Settings) -> Finding:
+    """Run where that needs no export."""
+    name = DEFAULT_CROSS_ENCODER if wanted == "auto" else wanted
     try:
         model = found(name, settings)
     except ModelNotFound:
-        if settings.reranker != "auto":
+        if wanted != "auto":
             raise
         return Finding("ok", f"fusion orders the hits: {name} is not on this machine")
     if model is None:
@@ -69,6 +90,36 @@ def reranker(settings: Settings) -> Finding:
     CrossEncoder(name, settings).score("what is a headrace?", [SENTENCE])
     return Finding(
         "ok", f"{about}\nas {model.name} in {digits}, {time.perf_counter() - started:.1f} s to load and score"
+    )
+
+
+def _local(kind: str, name: str, settings: Settings) -> Finding:
+    """A model that torch runs, whose loading takes longer than all checks: it is looked at, not run."""
+    model = found(name, settings)
+    if model is None:
+        return _to_be_fetched(name)
+    if kind == "colbert":
+        check_late_interaction(model)
+    return Finding("ok", f"{_whence(model)}\nas {kind} by {PACKAGES[kind]}, not run by this check")
+
+
+def _remote(kind: str, model: str, settings: Settings) -> Finding:
+    """What can be said of a reranker on a server without asking it."""
+    package = PACKAGES[kind]
+    try:
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return Finding(
+            "failed", f"{kind}:{model} needs {package}", f"run, in Headrace's folder: pip install '.[{kind}]'"
+        )
+    url = url_of(kind, settings)
+    key = "AWS's own chain of credentials" if kind == "bedrock" else whereabouts(kind, settings)
+    if key is None and not (kind == "llm" and url):
+        return Finding("failed", f"{kind}:{model} has no key", f"set {' or '.join(VARIABLES[kind])}, or rerank_secrets")
+    return Finding(
+        "ok",
+        f"{kind}:{model} by {package} {version}, {f'key from {key}' if key else 'without a key'}; not asked\n"
+        f"queries and passages are sent to {url or 'its vendor'}",
     )
 
 

@@ -7,6 +7,7 @@ file's metadata what they came of. A saved run needs no store to be measured aga
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -29,7 +30,7 @@ from tasks.store.reader import ChunkRef, Reader
 # The settings that decide what a query finds in a store that is there.
 QUERY_SETTINGS = (
     "candidates", "title_weight", "headings_weight", "text_weight", "identifier_weight", "rrf_k",
-    "vector_weight", "pool", "rerank_precision", "rerank_fields", "rerank_tokens", "deadline_ms",
+    "vector_weight", "pool", "rerank_precision", "rerank_fields", "rerank_tokens", "rerank_llm", "deadline_ms",
 )  # fmt: skip
 
 
@@ -66,9 +67,11 @@ def ask(
     batches: list[pa.RecordBatch] = []
     seconds: dict[str, float] = {}
     ranking: Ranking | None = None
+    rerankers: Counter[str] = Counter()
     for done, (query, text) in enumerate(judged.queries.items(), start=1):
         ranking = rank(text, settings, reader=reader)
         batches.append(_batch(ranking, text, query))
+        rerankers[ranking.reranker] += 1
         for step, took in ranking.timings_ms.items():
             seconds[step] = seconds.get(step, 0.0) + took / 1000 / len(judged.queries)
         report(done, len(judged.queries))
@@ -76,15 +79,22 @@ def ask(
     documents = ranking.reader.documents().select(["doc_id", "uri", "path"]).to_pylist()
     missing = tuple(sorted(judged.names - Namer(judged.names).held(documents)))
     queries = tuple(judged.queries.values())
-    return Asked(pa.Table.from_batches(batches), _origin(ranking, settings, queries, missing, seconds))
+    origin = _origin(ranking, who_ordered(rerankers), settings, queries, missing, seconds)
+    return Asked(pa.Table.from_batches(batches), origin)
 
 
 def asked_once(query: str, ranking: Ranking, settings: Settings) -> Asked:
     """The candidates of one query that nobody judged."""
     seconds = {step: took / 1000 for step, took in ranking.timings_ms.items()}
-    return Asked(
-        pa.Table.from_batches([_batch(ranking, query, None)]), _origin(ranking, settings, (query,), (), seconds)
-    )
+    origin = _origin(ranking, ranking.reranker, settings, (query,), (), seconds)
+    return Asked(pa.Table.from_batches([_batch(ranking, query, None)]), origin)
+
+
+def who_ordered(queries: Counter[str]) -> str:
+    """The reranker of all queries; where it failed for some, whose order each got how often."""
+    if len(queries) == 1:
+        return next(iter(queries))
+    return ", ".join(f"{reranker} ({count} queries)" for reranker, count in queries.most_common())
 
 
 def write(path: Path, asked: Asked) -> None:
@@ -135,6 +145,7 @@ def _batch(ranking: Ranking, query: str, query_id: str | None) -> pa.RecordBatch
 
 def _origin(
     ranking: Ranking,
+    reranker: str,
     settings: Settings,
     queries: tuple[str, ...],
     missing: tuple[str, ...],
@@ -145,8 +156,8 @@ def _origin(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         store=str(settings.store.absolute()),
         generation=generation.number,
-        reranker=ranking.reranker,
-        conditions=_conditions(generation, settings) | {"reranker": ranking.reranker},
+        reranker=reranker,
+        conditions=_conditions(generation, settings) | {"reranker": reranker},
         queries=queries,
         missing=missing,
         seconds=seconds,

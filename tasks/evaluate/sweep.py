@@ -6,11 +6,14 @@ what the pool holds (recall, and the nDCG@10 of its best order), what the rerank
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from schemas.errors import BadEvaluation
+from schemas.reranking import stage_names
 from schemas.settings import Settings
-from tasks.evaluate.candidates import places
+from tasks.evaluate.candidates import places, who_ordered
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import Score, compare, measure
 from tasks.evaluate.runs import Namer, Run
@@ -97,7 +100,10 @@ class Sweep:
 
 
 def sweep(judged: Judged, settings: Settings, report: Callable[[int, int], None] = lambda *_: None) -> Sweep:
-    """Try everything. Errors as of tasks.search.search."""
+    """Try everything. Errors as of tasks.search.search, and BadEvaluation where the settings fix the pool."""
+    stages = stage_names(settings.reranker)
+    if len(stages) > 1 or stages[0].pool is not None:
+        raise BadEvaluation(f"a sweep tries pools, and {settings.reranker} fixes them; name one reranker without @POOL")
     deepest = max(POOLS)
     settings = settings.model_copy(update={"deadline_ms": None})  # what a pool takes is what is asked
     wide = settings.model_copy(update={"candidates": max(settings.candidates, deepest), "pool": deepest})
@@ -105,11 +111,13 @@ def sweep(judged: Judged, settings: Settings, report: Callable[[int, int], None]
     fused: dict[str, Scored] = {}
     reranked: dict[str, dict[ChunkRef, float]] = {}
     named_as: dict[ChunkRef, dict[str, str]] = {}
+    rerankers: Counter[str] = Counter()
     for done, (query, text) in enumerate(judged.queries.items(), start=1):
         ranking = rank(text, wide)
         first[query] = _candidates(text, ranking, wide)
         fused[query] = ranking.stages["fusion"]
         reranked[query] = dict(ranking.stages["rerank"])
+        rerankers[ranking.reranker] += 1
         named_as |= places(ranking.reader, first[query].union)
         report(done, len(judged.queries))
     namer = Namer(judged.names)
@@ -148,7 +156,7 @@ def sweep(judged: Judged, settings: Settings, report: Callable[[int, int], None]
         fused=measure(judged, named({query: [ref for ref, _ in scored] for query, scored in fused.items()}))["nDCG@10"],
         pools=tuple(pools),
         knee=next(pool.size for pool in pools if pool.ndcg.mean >= KNEE * best),
-        reranker=ranking.reranker,
+        reranker=who_ordered(rerankers),
     )
 
 

@@ -76,10 +76,16 @@ class ModelFolder:
         return [module["type"].rsplit(".", 1)[-1] for module in self._json("modules.json", [])]
 
     @property
+    def about(self) -> dict[str, Any]:
+        """What sentence-transformers keeps of the model as a whole; empty where it did not save it."""
+        about: dict[str, Any] = self._json("config_sentence_transformers.json")
+        return about
+
+    @property
     def activation(self) -> str:
         """What a cross-encoder's logit goes through, a class name of torch.nn: Identity, Sigmoid, …"""
         said = (
-            self._json("config_sentence_transformers.json").get("activation_fn"),  # 5.x and 6.x
+            self.about.get("activation_fn"),  # 5.x and 6.x
             (self.config.get("sentence_transformers") or {}).get("activation_fn"),  # 4.x
             self.config.get("sbert_ce_default_activation_function"),  # before
             "Sigmoid",  # of one logit, where nobody says
@@ -94,8 +100,7 @@ class ModelFolder:
     @property
     def default_prompt(self) -> str:
         """What sentence-transformers puts before every text; mostly nothing."""
-        config = self._json("config_sentence_transformers.json")
-        return str((config.get("prompts") or {}).get(config.get("default_prompt_name")) or "")
+        return str((self.about.get("prompts") or {}).get(self.about.get("default_prompt_name")) or "")
 
     def fingerprint(self, precision: Precision) -> str:
         """Names the vector space, for all backends and as a folder's name, by weights, pooling, cut and precision.

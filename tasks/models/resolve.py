@@ -19,6 +19,8 @@ BUNDLED = {"all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"}
 RERANKER = "headrace-reranker"
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "onnx/model_qint8.onnx")
+# T5 models mostly have the second alone
+TOKENIZERS = ("tokenizer.json", "spiece.model")
 
 # a cross-encoder that this project trained, with a card that says on what
 RERANKER_FOLDER = Path(__file__).with_name(RERANKER)
@@ -56,9 +58,9 @@ def resolve(name: str, settings: Settings, also: Sequence[str] = ()) -> Path:
 
 def check_complete(folder: Path) -> Path:
     """The weights of a model's folder. Raises ModelNotFound where it lacks them, a configuration or a tokenizer."""
-    for needed in ("config.json", "tokenizer.json"):
-        if not (folder / needed).is_file():
-            raise ModelNotFound(f"{folder} has no {needed}; give the folder of a model in the hub's layout")
+    for needed in (("config.json",), TOKENIZERS):
+        if not any((folder / name).is_file() for name in needed):
+            raise ModelNotFound(f"{folder} has no {needed[0]}; give the folder of a model in the hub's layout")
     weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
     if weights is None:
         raise ModelNotFound(f"{folder} has none of {', '.join(WEIGHTS)}; download the model's weights too")
