@@ -137,10 +137,11 @@ def rerank(
         if stage.reranker is not None:
             ends = _ends(settings, started, share=len(cascade) - number)
             enough = min(least, len(head))
-            # before the reranker works: it takes what a deadline leaves
-            added = stage.reranker.fusion_weight * fused()[head] if stage.reranker.fusion_weight else np.zeros(len(head))
+            added = np.zeros(len(head))
+            if stage.reranker.fusion_weight:  # computed before the reranker works: that takes what a deadline leaves
+                added = stage.reranker.fusion_weight * fused()[head]
             scores, reason = score_pool(stage.reranker, query, read(head), settings, least=enough, ends=ends)
-            scores = scores + added[: len(scores)]
+            scores = (scores + added[: len(scores)]).astype(np.float32)
         if not len(scores) and not order:
             scores, name = fused(), FUSION
         if len(scores):
