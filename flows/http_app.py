@@ -197,8 +197,7 @@ def _answer_errors(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        said = (f"{'.'.join(map(str, entry['loc'][1:])) or 'body'}: {entry['msg']}" for entry in error.errors())
-        return _problem(422, "invalid_request", "; ".join(said))
+        return _problem(422, "invalid_request", "; ".join(map(_said, error.errors())))
 
     @app.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
@@ -212,6 +211,14 @@ def _answer_errors(app: FastAPI) -> None:
 def _problem(status: int, word: str, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     retry = {"Retry-After": str(RETRY_AFTER_S)} if status == 503 else {}
     return JSONResponse({"error": word, "detail": detail}, status, {**(headers or {}), **retry})
+
+
+def _said(entry: Mapping[str, Any]) -> str:
+    """What is wrong with a field of a request, or with its body; not what was sent."""
+    source, *field = entry["loc"]
+    if source == "body" and (not field or entry["type"] == "json_invalid"):
+        return "the body must be a JSON object, sent with Content-Type: application/json"
+    return f"{'.'.join(map(str, field))}: {entry['msg']}"
 
 
 def _word(error: HeadraceError) -> str:

@@ -12,7 +12,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info, ProcessCollector
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+)
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -33,6 +41,7 @@ class Metrics:
     """The metrics of one server, in a registry of its own."""
 
     def __init__(self, store: Path, turns: Turns) -> None:
+        disable_created_metrics()  # as many samples again, of when each was counted first
         self.registry = CollectorRegistry()
         registry = self.registry
         Info("headrace", "Version of Headrace.", registry=registry).info({"version": version()})

@@ -183,6 +183,14 @@ def test_any_text_is_a_question(client: TestClient, query: str) -> None:
     assert answer.status_code == 200, answer.text
 
 
+def test_body_without_its_type_is_told_what_is_missing(client: TestClient) -> None:
+    answer = client.post(
+        "/query", content='{"query": "x"}', headers={"Content-Type": "application/x-www-form-urlencoded"}
+    )
+    assert answer.status_code == 422
+    assert "Content-Type: application/json" in answer.json()["detail"]
+
+
 def test_large_bodies_are_refused_whether_or_not_they_say_how_large(client: TestClient) -> None:
     def chunks() -> Iterator[bytes]:
         for _ in range(10):
