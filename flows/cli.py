@@ -20,6 +20,7 @@ from flows.context import context
 from flows.doctor import doctor
 from flows.evaluate import evaluate, sweep
 from flows.http_server import serve_http
+from flows.init import init
 from flows.mcp_server import mcp
 from flows.options import (
     AfterOption,
@@ -212,7 +213,7 @@ def demo(
 
 
 ELSEWHERE: dict[str | None, tuple[Callable[..., None], ...]] = {
-    None: (context, doctor),
+    None: (context, doctor, init),
     SERVERS: (serve_http, mcp),
     QUALITY: (evaluate, sweep, train_reranker),
     STORE: (
