@@ -177,6 +177,7 @@ class ContextResponse(BaseModel):
     repeated: int = Field(description="Hits whose text a better one has, left out too.")
     generation: int = Field(description="Of the store that was searched.")
     reranker: str = Field(description="What ordered the hits.")
+    fallback: str | None = Field(description="Why a wanted reranker did not run, or not over the whole pool.")
 
 
 class Quarantined(BaseModel):

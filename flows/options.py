@@ -89,7 +89,9 @@ def settings_of(store: Path | None, assignments: list[str] | None, flags: dict[s
     try:
         settings = Settings(**values)
     except pydantic.ValidationError as error:
-        problems = "; ".join(f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors())
+        problems = "; ".join(
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}" for e in error.errors()
+        )
         raise typer.BadParameter(f"settings: {problems}") from None
     return settings
 

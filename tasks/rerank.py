@@ -86,7 +86,7 @@ def load_reranker(settings: Settings) -> tuple[Reranker | None, str | None]:
     return found
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)  # a cascade, and another beside it
 def _reranker(settings: Settings) -> tuple[Reranker | None, str | None]:
     name = settings.reranker
     if name == FUSION:
@@ -102,7 +102,7 @@ def _reranker(settings: Settings) -> tuple[Reranker | None, str | None]:
         return None, f"{DEFAULT_CROSS_ENCODER} is not on this machine"
 
 
-@functools.lru_cache(maxsize=4)
+@functools.lru_cache(maxsize=8)
 def speed_of(reranker: Reranker, cache: Path) -> Speed:
     """What the reranker takes on this machine."""
     return Speed(reranker, cache)

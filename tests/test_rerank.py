@@ -11,11 +11,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from hypothesis import given
+from hypothesis import settings as examples
 from hypothesis import strategies as st
 
 import tasks.models.speed
 import tasks.rerank
-import tasks.search
 from flows.local import local_refresh
 from schemas.settings import Settings
 from tasks.models.speed import Speed, work
@@ -61,6 +61,7 @@ def simulated(clock: Clock) -> Iterator[None]:
         yield
 
 
+@examples(deadline=None)
 @given(
     lengths=st.lists(st.integers(1, 1500), min_size=1, max_size=60),
     milliseconds=st.integers(1, 2000),
@@ -124,7 +125,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Set
 @pytest.fixture
 def sleeping(monkeypatch: pytest.MonkeyPatch) -> Sleeping:
     reranker = Sleeping()
-    monkeypatch.setattr(tasks.search, "load_reranker", lambda _: (reranker, None))
+    monkeypatch.setattr(tasks.rerank, "load_reranker", lambda _: (reranker, None))
     return reranker
 
 

@@ -24,7 +24,7 @@ from schemas.settings import Settings
 from tasks.models import load_tokenizer
 from tasks.models.cross_encoder import CrossEncoder
 from tasks.models.resolve import resolve
-from tasks.rerank import load_reranker, score_pool
+from tasks.rerank import SPENT, load_reranker, score_pool
 from tests.conftest import CORPUS
 
 QUESTIONS = (
@@ -111,7 +111,8 @@ def deadlines(settings: Settings, texts: Sequence[str], queries: int) -> Table:
         pools, took = [], []
         for turn in range(queries):
             started = time.perf_counter()
-            scores, _ = score_pool(reranker, QUESTIONS[turn % len(QUESTIONS)], texts, timed, least=1, started=started)
+            ends = started + milliseconds * SPENT / 1000
+            scores, _ = score_pool(reranker, QUESTIONS[turn % len(QUESTIONS)], texts, timed, least=1, ends=ends)
             took.append((time.perf_counter() - started) * 1000)
             pools.append(len(scores))
         table.add_row(

@@ -21,6 +21,9 @@ from tasks.doctor import machine, models, software
 from tasks.doctor.store import held, store
 from tasks.models import folders
 from tests.conftest import CORPUS
+from tests.models.rerankers import servers
+from tests.models.rerankers.servers import serving
+from tests.models.rerankers.tiny import make_tiny_stanford_colbert
 from tests.models.tiny import make_tiny_cross_encoder
 
 MakeSettings = Callable[..., Settings]
@@ -156,6 +159,46 @@ def test_reranker_is_fusion_a_folder_or_a_clear_error(make_settings: MakeSetting
     with pytest.raises(ModelNotFound):
         models.reranker(make_settings(reranker="acme/nothing"))
     assert models.reranker(make_settings(reranker="acme/nothing", allow_download=True)).verdict == "warning"
+
+
+def test_reranker_on_a_server_is_looked_at_and_not_asked(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CO_API_KEY", raising=False)
+    monkeypatch.delenv("COHERE_API_KEY", raising=False)
+    with serving(servers.cohere) as server:
+        settings = make_settings(
+            reranker="fusion@50 > cohere:rerank-v3.5@10", rerank_urls=f"cohere={server.url}, llm={server.url}/v1"
+        )
+        without = models.reranker(settings)
+        assert (without.verdict, "has no key" in without.detail) == ("failed", True)
+        assert "COHERE_API_KEY" in without.advice
+        monkeypatch.setenv("COHERE_API_KEY", "vk-3f9a5c1e77d2")
+        found = models.reranker(settings)
+        assert found.verdict == "ok"
+        assert found.detail.splitlines()[0] == "fusion, which needs no model"
+        assert "key from COHERE_API_KEY; not asked" in found.detail
+        assert f"queries and passages are sent to {server.url}" in found.detail
+        assert "vk-3f9a5c1e77d2" not in found.detail
+        secret = models.reranker(settings.model_copy(update={"rerank_secrets": "cohere=not-looked-into"}))
+        assert "key from Prefect Secret block not-looked-into" in secret.detail
+        monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+        own = models.reranker(settings.model_copy(update={"reranker": "llm:judge"}))
+        assert (own.verdict, "without a key" in own.detail) == ("ok", True)
+        assert server.requests == []
+    monkeypatch.setitem(models.PACKAGES, "voyage", "no-such-package")
+    missing = models.reranker(make_settings(reranker="voyage:rerank-2.5"))
+    assert (missing.verdict, "pip install '.[voyage]'" in missing.advice) == ("failed", True)
+
+
+def test_local_reranker_of_another_kind_is_looked_at(make_settings: MakeSettings, tmp_path: Path) -> None:
+    with pytest.raises(ModelMismatch, match="no late-interaction model"):
+        models.reranker(make_settings(reranker="colbert:all-MiniLM-L6-v2"))
+    folder = make_tiny_stanford_colbert(tmp_path / "tiny-colbert")
+    found = models.reranker(make_settings(reranker=f"colbert:{folder}"))
+    assert (found.verdict, "as colbert by sentence-transformers" in found.detail) == ("ok", True)
+    with pytest.raises(ModelNotFound):
+        models.reranker(make_settings(reranker="monot5:acme/nothing"))
 
 
 def test_model_of_the_hub_cache_is_compared_with_the_digest_that_the_hub_gave(

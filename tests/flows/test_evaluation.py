@@ -1,13 +1,15 @@
-"""The `evaluate` flow, against Prefect's own test server."""
+"""What needs Prefect's own test server: the `evaluate` flow, and keys in Secret blocks."""
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from prefect.blocks.system import Secret
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
@@ -15,10 +17,14 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.evaluation import evaluate_flow
 from flows.local import local_refresh
-from schemas.errors import Regression
+from schemas.errors import MissingRequirement, Regression
 from schemas.settings import Settings
+from tasks.models.rerankers import load
+from tasks.models.rerankers.access import key_of
 from tests.conftest import CORPUS
 from tests.flows.conftest import ANSWERS, QUERIES
+from tests.models.rerankers import servers
+from tests.models.rerankers.servers import serving
 
 pytestmark = pytest.mark.slow
 
@@ -77,3 +83,20 @@ def test_run_fails_on_a_regression_until_the_answers_are_back_or_the_baseline_is
     baseline.unlink()
     assert run().startswith("nDCG@10 0.000")
     assert len(artifacts()) == 5
+
+
+@pytest.mark.usefixtures("api")
+def test_key_of_a_reranker_comes_from_the_secret_block_that_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COHERE_API_KEY", "of-the-environment")
+    Secret(value="of-the-block").save("cohere-key")
+    with serving(servers.cohere) as server:
+        settings = Settings(rerank_urls=f"cohere={server.url}", rerank_secrets="cohere=cohere-key")
+        assert load("cohere", "rerank-v3.5", settings).score("a wheel", ["wheels", "a wheel"]).argmax() == 1
+        assert server.requests[0].headers["authorization"] == "Bearer of-the-block"
+
+    async def within_a_flow() -> str | None:
+        return key_of("cohere", settings)
+
+    assert asyncio.run(within_a_flow()) == "of-the-block"
+    with pytest.raises(MissingRequirement, match="no Prefect Secret block nothing"):
+        key_of("cohere", Settings(rerank_secrets="cohere=nothing"))

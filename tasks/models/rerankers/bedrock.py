@@ -6,7 +6,6 @@ come as everywhere in boto3: from its variables, files and roles.
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -25,13 +24,12 @@ class Bedrock(Hosted):
             import boto3
             from botocore.config import Config
             from botocore.exceptions import BotoCoreError, ClientError
-        # of its two ways the one that sends a key
-        super().__init__(f"bedrock:{model}", settings, key := os.environ.get("AWS_BEARER_TOKEN_BEDROCK"))
+        super().__init__(f"bedrock:{model}", settings, key=None)  # requests are signed, nothing secret is sent
         self._error = ClientError
         try:
             session = boto3.Session()
             region = model.split(":")[3] if model.startswith("arn:") else session.region_name
-            found = bool(key) or session.get_credentials() is not None
+            found = session.get_credentials() is not None
         except (BotoCoreError, IndexError) as error:
             raise MissingRequirement(f"{self.name} cannot be set up: {error}; check AWS's configuration") from error
         if not region or not found:

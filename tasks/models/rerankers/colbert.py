@@ -32,6 +32,8 @@ class ColBert:
         with required("colbert"):
             import torch
             from sentence_transformers import MultiVectorEncoder
+            from transformers.utils.logging import disable_progress_bar
+        disable_progress_bar()  # of reading the weights
         folder = check_late_interaction(describe(resolve(name, settings, also=ALSO)))
         device = "cuda" if torch.cuda.is_available() else "cpu"
         self.name = f"colbert:{folder.name}"

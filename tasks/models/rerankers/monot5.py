@@ -35,7 +35,9 @@ class MonoT5:
     def __init__(self, name: str, settings: Settings) -> None:
         import torch
         from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+        from transformers.utils.logging import disable_progress_bar
 
+        disable_progress_bar()  # of reading the weights
         folder = describe(resolve(name, settings, also=("spiece.model",)))
         if not (folder.path / "tokenizer.json").is_file():
             with required("monot5"):

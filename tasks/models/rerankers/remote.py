@@ -29,6 +29,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 ATTEMPTS = 3
+# Seconds before the second attempt, at least and in jitter; where the server says no other.
+PAUSE_S = 0.5
 # Refusals that may pass: request timeout, too early, too many requests.
 PASSING = {408, 425, 429}
 # Seconds after its limit of time that a request is given up.
@@ -106,13 +108,13 @@ class Remote(ABC):
         def pause(error: Exception) -> bool | float:
             if not (isinstance(error, RerankerFailed) and error.may_pass):
                 return False
-            if time.monotonic() + (error.pause_s or 0) >= ends:
-                return False
+            if time.monotonic() + (2 * PAUSE_S if error.pause_s is None else error.pause_s) >= ends:
+                return False  # what went wrong says more than that the time was up
             return True if error.pause_s is None else error.pause_s
 
         left = max(ends - time.monotonic(), 0.001)
         for attempt in stamina.retry_context(
-            on=pause, attempts=ATTEMPTS, timeout=left, wait_initial=0.5, wait_jitter=0.5
+            on=pause, attempts=ATTEMPTS, timeout=left, wait_initial=PAUSE_S, wait_jitter=PAUSE_S
         ):
             with attempt:
                 try:
