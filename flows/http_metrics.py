@@ -41,7 +41,8 @@ class Metrics:
     """The metrics of one server, in a registry of its own."""
 
     def __init__(self, store: Path, turns: Turns) -> None:
-        disable_created_metrics()  # as many samples again, of when each was counted first  # type: ignore[no-untyped-call]
+        # they would be as many samples again, of when each was counted first
+        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         registry = self.registry
         Info("headrace", "Version of Headrace.", registry=registry).info({"version": version()})
