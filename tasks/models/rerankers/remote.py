@@ -112,14 +112,16 @@ class Remote(ABC):
                 return False  # what went wrong says more than that the time was up
             return True if error.pause_s is None else error.pause_s
 
-        left = max(ends - time.monotonic(), 0.001)
         for attempt in stamina.retry_context(
-            on=pause, attempts=ATTEMPTS, timeout=left, wait_initial=PAUSE_S, wait_jitter=PAUSE_S
+            on=pause, attempts=ATTEMPTS, timeout=None, wait_initial=PAUSE_S, wait_jitter=PAUSE_S
         ):
             with attempt:
+                left = ends - time.monotonic()
+                if left <= 0:  # nobody waits any more: what is still to be asked would be paid for in vain
+                    raise RerankerFailed(f"no time was left to ask {self.name}", may_pass=False)
                 try:
                     # the package gives up later than `score_within`, which has one word for all of them
-                    return call(max(ends - time.monotonic(), 0) + GRACE_S)
+                    return call(left + GRACE_S)
                 except Exception as error:  # a package raises whatever its reading of an answer stumbles over
                     # without its cause, whose text and request may hold the key
                     raise self._failed(error) from None

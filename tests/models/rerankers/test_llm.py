@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import random
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +19,7 @@ from hypothesis import strategies as st
 from schemas.errors import RerankerFailed
 from schemas.settings import Settings
 from tasks.models.rerankers import answers
-from tasks.models.rerankers.llm import WINDOW, WINDOW_CHARACTERS, Judge, windows
+from tasks.models.rerankers.llm import AT_ONCE, WINDOW, WINDOW_CHARACTERS, Judge, windows
 from tasks.models.rerankers.remote import ATTEMPTS
 from tests.models.rerankers import servers
 from tests.models.rerankers.servers import Answer, Json, Request, Server, completion, serving
@@ -70,6 +71,20 @@ def test_pointwise_grades_each_passage_alone(server: Server, judge: JudgeOf) -> 
     assert scores.tolist() == [round(10 * servers.relevance(QUERY, text)) for text in TEXTS]
     assert sorted(entry["text"] for r in server.requests for entry in asked(r)["passages"]) == sorted(TEXTS)
     assert len(server.requests) == len(TEXTS)
+
+
+def test_no_more_passages_are_graded_once_the_time_is_up(server: Server, judge: JudgeOf) -> None:
+    judge_of_others = server.reply
+
+    def slow(request: Request) -> Json:
+        time.sleep(0.15)
+        return judge_of_others(request)
+
+    server.reply = slow
+    with pytest.raises(RerankerFailed, match="did not answer within"):
+        judge(rerank_llm="pointwise").score_within(0.2, QUERY, [f"passage {n}" for n in range(10 * AT_ONCE)])
+    time.sleep(0.6)
+    assert len(server.requests) <= 4 * AT_ONCE
 
 
 @given(st.lists(st.integers(0, 5000), min_size=1, max_size=120))
