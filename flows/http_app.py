@@ -123,7 +123,7 @@ def create_app(settings: Settings, hosts: list[str] | None = None) -> FastAPI:
     def healthz() -> Any:
         try:
             return Health(status="ok", generation=newest(settings.store).generation.number)
-        except HeadraceError as error:
+        except (HeadraceError, OSError) as error:
             return _problem(503, _word(error), str(error))
 
     @app.get("/metrics", response_class=Response, summary="Figures for Prometheus")
@@ -221,7 +221,7 @@ def _said(entry: Mapping[str, Any]) -> str:
     return f"{'.'.join(map(str, field))}: {entry['msg']}"
 
 
-def _word(error: HeadraceError) -> str:
+def _word(error: Exception) -> str:
     """For example store_not_found."""
     return re.sub(r"(?<!^)(?=[A-Z])", "_", type(error).__name__).lower()
 

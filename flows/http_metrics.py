@@ -19,7 +19,6 @@ from prometheus_client import (
     Histogram,
     Info,
     ProcessCollector,
-    disable_created_metrics,
 )
 from prometheus_client.core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
@@ -41,8 +40,6 @@ class Metrics:
     """The metrics of one server, in a registry of its own."""
 
     def __init__(self, store: Path, turns: Turns) -> None:
-        # they would be as many samples again, of when each was counted first
-        disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
         registry = self.registry
         Info("headrace", "Version of Headrace.", registry=registry).info({"version": version()})
