@@ -116,7 +116,7 @@ def mcp(
 ) -> None:
     """Serve a store to language models by the Model Context Protocol: the tools search, context and status.
 
-    Needs pip install 'headrace[mcp]'. Over stdio an application starts this command itself; over HTTP, where
+    Needs Headrace's extra `mcp`. Over stdio an application starts this command itself; over HTTP, where
     HEADRACE_HTTP_TOKEN is set, clients must bring it (Authorization: Bearer …).
 
     Example: headrace mcp --store /srv/index
