@@ -16,22 +16,16 @@ from schemas.errors import ModelNotFound
 from schemas.settings import Settings
 
 BUNDLED = {"all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"}
-RERANKER = "headrace-reranker"
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "onnx/model_qint8.onnx")
 # T5 models mostly have the second alone
 TOKENIZERS = ("tokenizer.json", "spiece.model")
-
-# a cross-encoder that this project trained, with a card that says on what
-RERANKER_FOLDER = Path(__file__).with_name(RERANKER)
 
 _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 
 def resolve(name: str, settings: Settings, also: Sequence[str] = ()) -> Path:
     """The folder of model `name`; of the hub's files `also` some more, where it has them. Raises ModelNotFound."""
-    if name == RERANKER:
-        return RERANKER_FOLDER
     looked = []
     if name in BUNDLED:
         if (bundled := bundled_folder()) is not None:

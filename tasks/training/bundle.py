@@ -1,7 +1,7 @@
-"""Make a trained cross-encoder small enough to ship: `python -m tasks.training.bundle FOLDER WEIGHT CARD.md`.
+"""Make a trained cross-encoder small enough to ship: `python -m tasks.training.bundle FOLDER WEIGHT CARD.md INTO`.
 
-In: the model's folder in the hub's layout, the weight of fusion's score beside its logit, and its card. Out: what the
-package holds of it, tasks/models/headrace-reranker: an int8 graph of 23 MB for any processor, and what explains it.
+In: the model's folder in the hub's layout, the weight of fusion's score beside its logit, and its card. Out: a folder
+with an int8 graph for any processor, 23 MB for MiniLM-L6, and with what explains it; weights to train on are not in it.
 """
 
 from __future__ import annotations
@@ -13,12 +13,11 @@ from pathlib import Path
 
 from tasks.models.folders import FUSION_WEIGHT, describe
 from tasks.models.published import PORTABLE
-from tasks.models.resolve import RERANKER_FOLDER
 from tasks.models.torch_export import quantize, write_graph
 
 
-def bundle(folder: Path, weight: float, card: Path, into: Path = RERANKER_FOLDER) -> None:
-    """Replace what is shipped."""
+def bundle(folder: Path, weight: float, card: Path, into: Path) -> None:
+    """Write the folder `into`, in place of what is there."""
     model = describe(folder)
     shutil.rmtree(into, ignore_errors=True)
     graph = into / PORTABLE
@@ -32,4 +31,4 @@ def bundle(folder: Path, weight: float, card: Path, into: Path = RERANKER_FOLDER
 
 
 if __name__ == "__main__":
-    bundle(Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]))
+    bundle(Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))
