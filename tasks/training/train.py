@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyarrow.parquet as pq
+
+from tasks.models.resolve import check_complete
 
 # An epoch or two learn nothing by heart, and making the masks is a third of the time on a CPU.
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -23,7 +26,7 @@ NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 class Recipe:
     """What is trained on what."""
 
-    base: str  # folder of an encoder or a cross-encoder in the hub's layout
+    base: str  # folder of an encoder or a cross-encoder in the hub's layout, or of one that `bundle` made
     lists: tuple[str, ...]  # Parquet files, LISTS
     into: str  # folder of the model; checkpoints lie below it while it is trained
     fusion_weight: float
@@ -43,6 +46,7 @@ def train(recipe: Recipe, report: Callable[[int, int], None]) -> None:
     from transformers.trainer_utils import get_last_checkpoint
 
     from tasks.training.loss import ListwiseLoss
+    from tasks.training.unpack import unpack
 
     class Report(TrainerCallback):  # type: ignore[misc]
         def on_step_end(self, _arguments: Any, state: Any, *_: Any, **__: Any) -> None:
@@ -51,11 +55,14 @@ def train(recipe: Recipe, report: Callable[[int, int], None]) -> None:
         def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
             print(logs, file=sys.stderr, flush=True)
 
-    into = Path(recipe.into)
+    into, base = Path(recipe.into), Path(recipe.base)
     torch.manual_seed(7)  # the head's first weights
-    model = CrossEncoder(
-        recipe.base, num_labels=1, max_length=recipe.tokens, local_files_only=True, config_kwargs=NO_DROPOUT
-    )
+    with tempfile.TemporaryDirectory() as aside:
+        if check_complete(base).suffix == ".onnx":
+            unpack(base, base := Path(aside))
+        model = CrossEncoder(
+            str(base), num_labels=1, max_length=recipe.tokens, local_files_only=True, config_kwargs=NO_DROPOUT
+        )
     rows = [row for file in recipe.lists for row in pq.read_table(file).to_pylist()]
     arguments = CrossEncoderTrainingArguments(
         output_dir=str(into / "checkpoints"),

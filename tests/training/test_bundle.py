@@ -7,11 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from safetensors.numpy import load_file, save_file
 
 from schemas.errors import ModelMismatch
+from schemas.records import LISTS
 from schemas.settings import Settings
 from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.published import PORTABLE
 from tests.models.tiny import make_tiny_cross_encoder
 
 MakeSettings = Callable[..., Settings]
@@ -37,3 +42,34 @@ def test_what_is_shipped_scores_as_what_was_trained(make_settings: MakeSettings,
     assert json.loads((shipped / "config.json").read_text())["hidden_size"] == 32
     with pytest.raises(ModelMismatch, match="int8 only"):
         CrossEncoder(str(shipped), make_settings(rerank_precision="fp32"))
+
+
+def test_what_is_shipped_can_be_trained_on(make_settings: MakeSettings, tmp_path: Path) -> None:
+    """The weights come back as they were, within a step of int8; a short training from them changes them."""
+    from tasks.training.bundle import bundle
+    from tasks.training.train import Recipe, train
+    from tasks.training.unpack import weights
+
+    trained, shipped, card = make_tiny_cross_encoder(tmp_path / "trained"), tmp_path / "shipped", tmp_path / "card.md"
+    (trained / "config_sentence_transformers.json").write_text("{}")
+    card.write_text("# A card\n")
+    drawn = np.random.default_rng(1)
+    before = {
+        name: (value + drawn.normal(0, 0.02, value.shape)).astype(np.float32)  # equal biases are exported as one
+        for name, value in load_file(trained / "model.safetensors").items()
+    }
+    save_file(before, trained / "model.safetensors", {"format": "pt"})
+    bundle(trained, 6.0, card, shipped)
+    back = weights(shipped / PORTABLE)
+    assert back.keys() == before.keys()
+    for name, value in before.items():
+        assert np.abs(back[name] - value).max() <= np.abs(value).max() / 63, name
+    lists = tmp_path / "lists.parquet"
+    row = {"query": "rotate a certificate", "passages": TEXTS, "gains": [1.0, 0.0, 0.0], "fusion": [0.5, 0.7, 0.6]}
+    pq.write_table(pa.Table.from_pylist([row] * 4, schema=LISTS), lists)
+    steps: list[int] = []
+    recipe = Recipe(str(shipped), (str(lists),), str(tmp_path / "further"), 6.0, 64, 1.0, 1e-4, 2)
+    train(recipe, lambda done, _: steps.append(done))
+    after = load_file(tmp_path / "further" / "model.safetensors")
+    assert steps == [1, 2]
+    assert 0 < max(np.abs(after[name] - back[name]).max() for name in back) < 0.01
