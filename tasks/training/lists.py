@@ -20,7 +20,8 @@ from tasks.passages import passages
 from tasks.search import Ranking, rank
 from tasks.store.reader import ChunkRef
 
-# Of a query's relevant documents this many are learned from, those that fusion has first: the others teach the same.
+# Of a query's relevant documents a list holds this many, those that fusion has first. One list a query is enough where
+# there are many queries: the others teach the same.
 POSITIVES = 2
 # Negatives are drawn from so many times as many of fusion's best: among the very best are those that answer too and
 # nobody judged, and what is far below teaches nothing.
@@ -33,18 +34,20 @@ def mine(
     settings: Settings,
     *,
     negatives: int,
+    most: int = 1,
     report: Callable[[int, int], None] = lambda *_: None,
 ) -> pa.Table:
-    """LISTS of `judged` with up to so many negatives each. Errors as of tasks.search.search."""
+    """LISTS of `judged`, at most so many a query, with up to so many negatives each. Errors as of tasks.search."""
     fused = settings.model_copy(update={"reranker": "fusion", "deadline_ms": None})
     namer, chance = Namer(judged.names), random.Random(SEED)
     rows = []
     for done, (query, text) in enumerate(judged.queries.items(), start=1):
         ranking = rank(text, fused)
         gains = _gains(ranking, judged.gains[query], namer)
-        chosen = _chosen(ranking, gains, negatives, chance)
-        if any((gains.get(ref) or 0) > 0 for ref in chosen):
-            scores = dict(ranking.stages["rerank"])
+        relevant = [ref for ref, gain in gains.items() if gain is not None and gain > 0]
+        scores = dict(ranking.stages["rerank"])
+        for at in range(0, min(len(relevant), most * POSITIVES), POSITIVES):
+            chosen = relevant[at : at + POSITIVES] + _negatives(ranking, gains, negatives, chance)
             rows.append(
                 {
                     "query": text,
@@ -71,11 +74,10 @@ def _gains(ranking: Ranking, judged: dict[str, int], namer: Namer) -> dict[Chunk
     return gains
 
 
-def _chosen(
+def _negatives(
     ranking: Ranking, gains: dict[ChunkRef, int | None], negatives: int, chance: random.Random
 ) -> list[ChunkRef]:
-    relevant = [ref for ref, gain in gains.items() if gain is not None and gain > 0]
     refused = [ref for ref, gain in gains.items() if gain is not None and gain <= 0]
     others = [ref for ref, _ in ranking.stages["rerank"] if ref not in gains][: DEPTH * negatives]
     chance.shuffle(others)
-    return relevant[:POSITIVES] + (refused + others)[:negatives]
+    return (refused + others)[:negatives]

@@ -21,7 +21,7 @@ import sys
 import tarfile
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pyarrow as pa
@@ -55,6 +55,7 @@ class Collection:
 
     judged: Judged
     build: Callable[[Settings], None]
+    documents: Documents = field(default_factory=dict)  # where they are whole chunks
 
 
 def cranfield() -> Collection:
@@ -152,7 +153,7 @@ STORES = {"aws-report": "aws"}
 
 def _abstracts(documents: Documents, queries: dict[str, str], gains: dict[str, dict[str, int]]) -> Collection:
     judged = Judged({query: queries[query] for query in gains}, gains)
-    return Collection(judged, lambda settings: publish_whole(documents, settings))
+    return Collection(judged, lambda settings: publish_whole(documents, settings), documents)
 
 
 def _ingest(folder: Path) -> Callable[[Settings], None]:

@@ -1,13 +1,16 @@
-"""Questions with the passages that answer them, to train the bundled reranker on: one store and judged set a source.
+"""Questions with the passages that answer them, to train the bundled reranker on: stores, judged sets and lists.
 
-    python -m tests.benchmarks.reranker_data FOLDER [MIRRORS] → FOLDER/<source>/{store,queries.jsonl,qrels.tsv}
+    python -m tests.benchmarks.reranker_data FOLDER [MIRRORS [GROUP …]]
+        → FOLDER/<source>/{store,queries.jsonl,qrels.tsv,lists.parquet}
 
-Reads ../shared/train and ../shared/corpora/aws, and, below MIRRORS, git mirrors of further documentation. Three kinds
-of questions: people's own; headings, asked for the section without its heading; and sentences lifted out of a passage,
-asked for what is left of it. Some passages get a contrary, judged as not relevant: the text with a direction, a
-negation or the names of two products turned round, so that the model reads more than the topic.
+Reads ../shared/train and ../shared/corpora/aws, and, below MIRRORS, git mirrors of further documentation, papers and
+test collections. Kinds of questions: people's own; claims and summaries of papers, asked for the abstract; titles,
+headings and key words, asked for the text without them; and sentences lifted out of a passage, asked for what is left
+of it. Some passages of documentation get a contrary, judged as not relevant: the text with a direction, a negation or
+the names of two products turned round, so that the model reads more than the topic.
 
-Nothing of ../shared/eval, and no page that a question of tests/data/aws or of aws_docs_qa is about, is asked for.
+Nothing of ../shared/eval, and no page that a question of tests/data/aws or of aws_docs_qa is about, is asked for; what
+other sources hold of the judged texts is left out (`Judgements`). GROUPs are names of `groups`: by default all of them.
 """
 
 from __future__ import annotations
@@ -16,117 +19,31 @@ import csv
 import json
 import random
 import re
-import subprocess
 import sys
 import tarfile
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from xml.etree import ElementTree
 
+import pyarrow.parquet as pq
 from rich.console import Console
 
 from flows.local import local_refresh
 from schemas.settings import Settings
-from tasks.evaluate.judged import read_qrels
+from tasks.evaluate.judged import read_judged, read_qrels
 from tasks.store.reader import Reader
-from tests.benchmarks.quality import EVAL, OWN, SHARED, Documents, publish_whole
+from tasks.training.lists import mine
+from tests.benchmarks.quality import EVAL, OWN, SHARED, publish_whole
+from tests.benchmarks.reranker_faqs import faqs, forums
+from tests.benchmarks.reranker_papers import glasgow, scitldr, searched, shown, trials
+from tests.benchmarks.reranker_source import LONGEST, STOPWORDS, Judgements, Source, as_query, sentences
 
 TRAIN = SHARED / "train"
-# passages are this long at most, in characters: some 200 word pieces
-LONGEST = 1000
-
-_OPPOSITES = [
-    ("automatic", "manual"), ("automatically", "manually"), ("increase", "decrease"), ("increases", "decreases"),
-    ("enable", "disable"), ("enabled", "disabled"), ("enables", "disables"), ("allow", "deny"), ("allows", "denies"),
-    ("with", "without"), ("before", "after"), ("inbound", "outbound"), ("encrypted", "unencrypted"), ("add", "remove"),
-    ("public", "private"), ("minimum", "maximum"), ("higher", "lower"), ("more", "less"), ("above", "below"),
-    ("start", "stop"), ("starts", "stops"), ("required", "optional"), ("upper", "lower"), ("source", "destination"),
-    ("read", "write"), ("reduce", "raise"), ("reduces", "raises"), ("create", "delete"), ("attach", "detach"),
-    ("import", "export"), ("upload", "download"), ("scale-out", "scale-in"), ("synchronous", "asynchronous"),
-]  # fmt: skip
-OPPOSITES = {one: other for pair in _OPPOSITES for one, other in (pair, pair[::-1])}
-NEGATIONS = [
-    (r"\bcannot\b|\bcan't\b", "can"), (r"\b(do|does|did|is|are|must|can|will|should) not\b", r"\1"),
-    (r"\b(doesn't|don't)\b", "does"), (r"\b(is|are|must|can|will|should)\b(?! not)", r"\1 not"),
-]  # fmt: skip
-PRODUCTS = [
-    "Amazon S3", "Amazon RDS", "Amazon ECS", "Amazon EC2", "CloudWatch", "Route 53", "IAM", "Secrets Manager",
-    "Auto Scaling", "Aurora", "MySQL", "PostgreSQL", "MariaDB", "Oracle", "SQL Server", "Lambda", "Fargate",
-    "CloudTrail", "Linux", "Windows", "Azure", "Kubernetes",
-]  # fmt: skip
-_STOP = frozenset(
-    "a an the of to in for on and or is are be with by as at from that this it its you your can how do i".split()  # noqa: SIM905
-)
-
-
-@dataclass
-class Source:
-    """Passages, and questions for some of them."""
-
-    documents: Documents = field(default_factory=dict)
-    queries: dict[str, str] = field(default_factory=dict)
-    gains: dict[str, dict[str, int]] = field(default_factory=dict)
-
-    def ask(self, question: str, *answers: str) -> None:
-        """Passages by their ids answer a question."""
-        query = f"q{len(self.queries)}"
-        self.queries[query] = " ".join(question.split())
-        self.gains[query] = dict.fromkeys(answers, 1)
-        for answer in answers:
-            title, text = self.documents[answer]
-            if (other := contrary(self.queries[query], text)) is not None:
-                self.documents[f"{answer}~{query}"] = (title, other)
-                self.gains[query][f"{answer}~{query}"] = 0
-
-    def passage(self, title: str, text: str) -> str:
-        """Add one; its id."""
-        key = f"p{len(self.documents)}"
-        self.documents[key] = (" ".join(title.split()), text.strip()[:LONGEST])
-        return key
-
-
-def contrary(question: str, text: str) -> str | None:
-    """`text` that says the opposite in what the question is about, or None where it turns on no such word."""
-    asked = set(re.findall(r"[\w-]+", question.lower()))
-    turned = {word for word in OPPOSITES if word in asked and re.search(rf"\b{word}\b", text, re.IGNORECASE)}
-    turned -= {"with", "before", "more", "read"} if random.random() < 0.5 else set()
-    if turned and random.random() < 0.6:
-        words = {word: OPPOSITES[word] for word in turned} | {OPPOSITES[word]: word for word in turned}
-        return re.sub(r"[\w-]+", lambda m: words.get(m[0].lower(), m[0]), text)
-    named = [name for name in PRODUCTS if name.lower() in question.lower() and name in text]
-    if named and random.random() < 0.3:
-        other = random.choice([name for name in PRODUCTS if name not in text] or ["MongoDB"])
-        return text.replace(named[0], other)
-    begins = question.lower().split(" ")[0]
-    if (
-        asked & {"not", "without"} or begins in {"can", "does", "do", "is", "are", "must", "should"}
-    ) and random.random() < 0.5:
-        for pattern, instead in NEGATIONS:
-            if re.search(pattern, text):
-                return re.sub(pattern, instead, text)
-    return None
-
-
-def sentences(text: str) -> list[str]:
-    """Plain ones, of eight to thirty words."""
-    found = re.split(r"(?<=[.!?])\s+(?=[A-Z])", " ".join(text.split()))
-    return [
-        s for s in found if 8 <= len(s.split()) <= 30 and s.endswith((".", "?")) and not re.search(r"[|{}<>`=]|://", s)
-    ]
-
-
-def as_query(sentence: str) -> str:
-    """A sentence as somebody could search for it: whole, its main words, or its first half."""
-    way = random.random()
-    words = sentence.rstrip(".").split()
-    if way < 0.5:
-        return sentence
-    if way < 0.8:
-        return " ".join([w.strip(",;:()").lower() for w in words if w.lower() not in _STOP][:9])
-    return " ".join(words[: max(6, len(words) // 2)])
+NEGATIVES = 5
+# of a query that has many answers, as those of test collections
+LISTS_A_QUERY = 4
 
 
 class Headings:
@@ -138,7 +55,7 @@ class Headings:
     def question(self, heading: str) -> str | None:
         """None for one that says too little alone."""
         words = heading.split()
-        content = [w for w in words if w.lower() not in _STOP]
+        content = [w for w in words if w.lower() not in STOPWORDS]
         if (
             len(content) < 3
             or len(words) > 14
@@ -224,37 +141,19 @@ def aws(folder: Path) -> dict[str, Source]:
 
 
 def mirrored(folder: Path, mirrors: Path) -> dict[str, Source]:
-    """Documentation of others: Azure's (CC BY 4.0), Prometheus' (Apache-2.0), Ansible's (GPL-3.0, for its texts)."""
-    faqs = Source()
+    """Documentation of others: Azure's (CC BY 4.0) and Prometheus' (Apache-2.0)."""
     with tempfile.TemporaryDirectory() as aside:
-        for mirror in sorted(mirrors.glob("MicrosoftDocs+*/repo")) + sorted(mirrors.glob("prometheus+docs/repo")):
-            names = subprocess.check_output(["git", "-C", mirror, "ls-tree", "-r", "--name-only", "HEAD"], text=True)
-            for name in names.splitlines():
-                if name.endswith((".md", "faq.yml")):
-                    shown = subprocess.run(
-                        ["git", "-C", mirror, "show", f"HEAD:{name}"], capture_output=True, check=False
-                    )
-                    if shown.returncode or len(shown.stdout) < 500:
-                        continue
-                    text = re.sub(r"\A---\n.*?\n---\n", "", shown.stdout.decode(errors="replace"), flags=re.S)
-                    if name.endswith("yml"):
-                        _read_faq(text, faqs)
-                        continue
-                    page = Path(aside, mirror.parent.name, name)
+        for mirror in [*sorted(mirrors.glob("MicrosoftDocs+*")), mirrors / "prometheus+docs"]:
+            names = searched(mirror, "^", "*.md")
+            for name, source_text in zip(names, shown(mirror, *names), strict=True):
+                if len(source_text) >= 500:
+                    text = re.sub(r"\A---\n.*?\n---\n", "", source_text, flags=re.DOTALL)
+                    page = Path(aside, mirror.name, name)
                     page.parent.mkdir(parents=True, exist_ok=True)
                     page.write_text(re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", text))
         settings = _ingested(Path(aside), folder)
         by_heading, by_sentence = _documentation(settings, set(), 1800, 1200)
-    return {"docs-headings": by_heading, "docs-sentences": by_sentence, "docs-faqs": faqs}
-
-
-def _read_faq(text: str, into: Source) -> None:
-    for question, answer in re.findall(
-        r"- question: ?\|?-?>?\s*(.+?)\n\s*answer: ?\|?-?>?\s*(.+?)(?=\n\s*- question:|\n\s*- name:|\Z)", text, re.S
-    ):
-        plain = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", answer)
-        if len(plain) > 60 and len(question) < 300:
-            into.ask(question, into.passage("", " ".join(plain.split())))
+    return {"docs-headings": by_heading, "docs-sentences": by_sentence}
 
 
 def medquad() -> Source:
@@ -358,11 +257,8 @@ def wikipedia(mirrors: Path | None) -> Source:
         for passage in row["passages"]:
             source.ask(row["input"], source.passage(passage["title"], passage["text"]))
     if mirrors:
-        shown = subprocess.check_output(
-            ["git", "-C", mirrors / "google-research-datasets+QED" / "repo", "show", "HEAD:qed-dev.jsonlines"],
-            text=True,
-        )
-        for row in map(json.loads, shown.splitlines()):
+        (lines,) = shown(mirrors / "google-research-datasets+QED", "qed-dev.jsonlines")
+        for row in map(json.loads, lines.splitlines()):
             source.ask(row["question_text"], source.passage(row["title_text"], row["paragraph_text"]))
     with (TRAIN / "qnli_dev" / "dev.tsv").open(encoding="utf-8") as f:
         for row in csv.DictReader(f, delimiter="\t", quoting=csv.QUOTE_NONE):
@@ -379,34 +275,58 @@ def _ingested(folder: Path, into: Path) -> Settings:
     return settings
 
 
+def groups(into: Path, mirrors: Path | None) -> dict[str, Callable[[], dict[str, Source]]]:
+    """What there is to read, by name."""
+    found: dict[str, Callable[[], dict[str, Source]]] = {
+        "pubmed": lambda: {"pubmed": pubmed()},
+        "wikipedia": lambda: {"wikipedia": wikipedia(mirrors)},
+        "policies": lambda: {"policies": policies()},
+        "covid": lambda: {"covid": covid()},
+        "squad": lambda: {"squad": squad()},
+        "medquad": lambda: {"medquad": medquad()},
+        "aws": lambda: aws(into),
+    }
+    if mirrors:
+        found |= {
+            "docs": lambda: mirrored(into, mirrors),
+            "glasgow": lambda: glasgow(mirrors),
+            "scitldr": lambda: {"scitldr": scitldr(mirrors)},
+            "trials": lambda: {"trials": trials(mirrors)},
+            "faqs": lambda: {"faqs": faqs(mirrors)},
+            "forums": lambda: {"forums": forums(mirrors)},
+        }
+    return found
+
+
+def write(source: Source, folder: Path) -> None:
+    """The store and the judged set of a source; whole, once there is qrels.tsv."""
+    publish_whole(source.documents, Settings(store=folder / "store"))
+    lines = (json.dumps({"_id": query, "text": text}) for query, text in source.queries.items())
+    (folder / "queries.jsonl").write_text("\n".join(lines) + "\n")
+    judged = (f"{q}\t0\t{name}\t{gain}" for q, gains in source.gains.items() for name, gain in gains.items())
+    (folder / "qrels.tsv").write_text("\n".join(judged) + "\n")
+
+
 def main() -> None:
-    """Write every source that is not there yet."""
+    """Write every source that is not there yet, and its lists."""
     into, mirrors = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None
-    groups: list[Callable[[], dict[str, Source]]] = [
-        lambda: {"pubmed": pubmed()},
-        lambda: {"wikipedia": wikipedia(mirrors)},
-        lambda: {"policies": policies()},
-        lambda: {"covid": covid()},
-        lambda: {"squad": squad()},
-        lambda: {"medquad": medquad()},
-        lambda: aws(into),
-        *([lambda: mirrored(into, mirrors)] if mirrors else []),
-    ]
-    for group in groups:
+    known = groups(into, mirrors)
+    judgements = Judgements()
+    for group in sys.argv[3:] or known:
         random.seed(7)
-        for name, source in group().items():
+        for name, found in known[group]().items():
+            source = found if group == "aws" else found.without(judgements)
             folder = into / name
             if not (folder / "qrels.tsv").exists():
-                publish_whole(source.documents, Settings(store=folder / "store"))
-                lines = (json.dumps({"_id": query, "text": text}) for query, text in source.queries.items())
-                (folder / "queries.jsonl").write_text("\n".join(lines) + "\n")
-                judged = (
-                    f"{q}\t0\t{name}\t{gain}" for q, gains in source.gains.items() for name, gain in gains.items()
-                )
-                (folder / "qrels.tsv").write_text("\n".join(judged) + "\n")
+                write(source, folder)
+            if not (folder / "lists.parquet").exists():
+                judged = read_judged(folder / "queries.jsonl", folder / "qrels.tsv")
+                lists = mine(judged, Settings(store=folder / "store"), negatives=NEGATIVES, most=LISTS_A_QUERY)
+                pq.write_table(lists, folder / "lists.parquet")
             flips = sum("~" in name for name in source.documents)
             Console().print(
-                f"{name}: {len(source.documents):,} passages, {flips:,} contraries, {len(source.queries):,} questions"
+                f"{name}: {len(source.documents):,} passages, {flips:,} contraries, {len(source.queries):,} questions, "
+                f"{pq.read_metadata(folder / 'lists.parquet').num_rows:,} lists"
             )
 
 

@@ -28,8 +28,8 @@ def store(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Path:
     return folder
 
 
-def mined(gains: dict[str, int], settings: Settings, negatives: int) -> list[dict[str, Any]]:
-    table = mine(Judged({"1": QUESTION}, {"1": gains}), settings, negatives=negatives)
+def mined(gains: dict[str, int], settings: Settings, negatives: int, most: int = 1) -> list[dict[str, Any]]:
+    table = mine(Judged({"1": QUESTION}, {"1": gains}), settings, negatives=negatives, most=most)
     assert table.schema == LISTS
     return list(table.to_pylist())
 
@@ -65,3 +65,17 @@ def test_a_query_without_something_relevant_gives_no_list(
     make_settings: MakeSettings, store: Path, gains: dict[str, int]
 ) -> None:
     assert mined(gains, make_settings(store=store), 4) == []
+
+
+def test_several_lists_of_one_query_take_its_relevant_in_turn(make_settings: MakeSettings, store: Path) -> None:
+    settings = make_settings(store=store)
+    everything = {path.name: 1 for path in CORPUS.iterdir()}
+    rows = mined(everything, settings, 4, most=3)
+    assert [row["gains"] for row in rows] == [[1.0] * POSITIVES] * 3
+    passages = [passage for row in rows for passage in row["passages"]]
+    scores = [score for row in rows for score in row["fusion"]]
+    assert len(set(passages)) == len(passages)
+    assert scores == sorted(scores, reverse=True)  # fusion's first are in the first list
+    two = mined({RELEVANT: 1, REFUSED: 1, next(iter(everything)): 1}, settings, 4, most=9)
+    assert [sum(row["gains"]) for row in two] == [2, 1]  # and there are no more lists than relevant ones
+    assert all(row["gains"].count(0) == 4 for row in two)
