@@ -16,6 +16,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from flows import golden, upkeep
+from flows.batch import query_batch
 from flows.context import context
 from flows.doctor import doctor
 from flows.evaluate import evaluate, sweep
@@ -45,6 +46,7 @@ from flows.options import (
     version,
 )
 from flows.printing import ProgressBars, print_hits, print_status, print_summary, print_whereabouts
+from flows.query_worker import query_worker
 from flows.training import train_reranker
 from schemas.errors import HeadraceError
 from schemas.settings import Settings
@@ -213,8 +215,8 @@ def demo(
 
 
 ELSEWHERE: dict[str | None, tuple[Callable[..., None], ...]] = {
-    None: (context, doctor, init),
-    SERVERS: (serve_http, mcp),
+    None: (query_batch, context, doctor, init),
+    SERVERS: (serve_http, mcp, query_worker),
     QUALITY: (evaluate, sweep, train_reranker),
     STORE: (
         upkeep.generations,

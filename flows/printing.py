@@ -37,6 +37,7 @@ UNITS = {
     "baseline": "queries",
     "sweep": "queries",
     "gate": "queries",
+    "answer": "questions",
     "mine": "queries",
     "train": "steps",
     "weigh": "queries",

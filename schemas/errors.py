@@ -4,6 +4,7 @@
     ├── TerminalError            the same call fails again until somebody changes something
     │   ├── BadSource            a source is missing, empty or of an unknown form
     │   ├── BadFilter            a filter that no document could pass, or that cannot be understood
+    │   ├── BadQuestions         a file of questions to answer cannot be read
     │   ├── BadJudgements        a file of queries or judgements cannot be read
     │   ├── BadEvaluation        a kept evaluation cannot be read
     │   ├── Regression           the answers got significantly worse
@@ -50,6 +51,10 @@ class BadSource(TerminalError):
 
 class BadFilter(TerminalError):
     """A filter that no document could pass, or that cannot be understood."""
+
+
+class BadQuestions(TerminalError):
+    """A file of questions to answer cannot be read."""
 
 
 class BadJudgements(TerminalError):

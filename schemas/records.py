@@ -123,7 +123,16 @@ ELEMENTS = pa.schema(
 )
 
 
-CANDIDATES = pa.schema(  # one row a candidate of a query; a rank is 1-based, and null where the stage did not have it
+_FIRST_STAGES = (  # a rank is 1-based, and null where the stage did not have the candidate
+    pa.field("bm25_rank", pa.int32()),
+    pa.field("bm25_score", pa.float64()),  # BM25, over 0
+    pa.field("vectors_rank", pa.int32()),
+    pa.field("vectors_score", pa.float64()),  # cosine, -1 to 1
+    pa.field("fusion_rank", pa.int32()),
+    pa.field("fusion_score", pa.float64()),  # sum of reciprocal ranks
+)
+
+CANDIDATES = pa.schema(  # one row a candidate of a query
     [
         pa.field("query_id", pa.string()),  # of a judged query, else null
         pa.field("query", pa.string(), nullable=False),  # its text
@@ -132,14 +141,39 @@ CANDIDATES = pa.schema(  # one row a candidate of a query; a rank is 1-based, an
         pa.field("uri", pa.string(), nullable=False),
         pa.field("path", pa.string(), nullable=False),
         pa.field("headings", pa.string(), nullable=False),
-        pa.field("bm25_rank", pa.int32()),
-        pa.field("bm25_score", pa.float64()),  # BM25, over 0
-        pa.field("vectors_rank", pa.int32()),
-        pa.field("vectors_score", pa.float64()),  # cosine, -1 to 1
-        pa.field("fusion_rank", pa.int32()),
-        pa.field("fusion_score", pa.float64()),  # sum of reciprocal ranks
+        *_FIRST_STAGES,
         pa.field("rerank_rank", pa.int32()),
         pa.field("rerank_score", pa.float64()),  # of the last that read it; by `fusion` a weighted mean, at most 1
+    ]
+)
+
+
+QUESTIONS = pa.schema(  # one row a question of a batch
+    [
+        pa.field("question", pa.int64(), nullable=False),  # its place in the file, 0-based
+        pa.field("query_id", pa.string()),  # where the file gives one
+        pa.field("query", pa.string(), nullable=False),  # its text
+    ]
+)
+
+HITS = pa.schema(  # one row a hit of a question of a batch
+    [
+        *QUESTIONS,
+        pa.field("rank", pa.int32(), nullable=False),  # 1-based
+        pa.field("score", pa.float64(), nullable=False),  # of the last stage that read it
+        pa.field("chunk_id", pa.string(), nullable=False),
+        pa.field("uri", pa.string(), nullable=False),
+        pa.field("path", pa.string(), nullable=False),
+        pa.field("title", pa.string(), nullable=False),
+        pa.field("headings", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+        pa.field("page", pa.int32()),
+        pa.field("start", pa.int32(), nullable=False),
+        pa.field("end", pa.int32(), nullable=False),
+        *_FIRST_STAGES,
+        pa.field("generation", pa.int64(), nullable=False),  # that was searched
+        pa.field("reranker", pa.string(), nullable=False),  # what gave the final order
+        pa.field("fallback", pa.string()),  # why a wanted reranker did not run, or not over the whole pool
     ]
 )
 

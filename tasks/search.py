@@ -92,9 +92,18 @@ def result_of(query: str, ranking: Ranking, settings: Settings, *, k: int, expla
 
 
 def rank(
-    query: str, settings: Settings, *, k: int = 10, wanted: Filter | None = None, reader: Reader | None = None
+    query: str,
+    settings: Settings,
+    *,
+    k: int = 10,
+    wanted: Filter | None = None,
+    reader: Reader | None = None,
+    vector: np.ndarray | None = None,
 ) -> Ranking:
-    """Every stage's order of the candidates, of the newest generation or that of `reader`; the rest as for `search`."""
+    """Every stage's order of the candidates, of the newest generation or that of `reader`; the rest as for `search`.
+
+    `vector` is the query's, float32[dim], where many were embedded together.
+    """
     timings: dict[str, float] = {}
     with _timed(timings, "open"):
         reader = reader or newest(settings.store)
@@ -107,7 +116,8 @@ def rank(
         limit = max(settings.candidates, k)
         matching = None if wanted is None else matching_chunks(reader, wanted)
         lexical = pool.submit(bm25, reader, query, limit, matching=matching, **weights)
-        vector = encoder.encode([query])[0]
+        if vector is None:
+            vector = encoder.encode([query])[0]
         semantic = nearest(reader, vector, limit, matching=matching)
         stages = {"bm25": lexical.result(), "vectors": semantic}
     with _timed(timings, "fuse"):

@@ -164,22 +164,3 @@ def test_unreachable_prefect_api_is_one_clear_error(tmp_path: Path, model_cache:
     assert done.returncode == 1
     assert "does not answer" in done.stderr
     assert "Traceback" not in done.stderr
-
-
-@pytest.mark.slow
-def test_query_flow_returns_hits_as_plain_data(store: Path, model_cache: Path, tmp_path: Path) -> None:
-    code = (
-        "from flows.query import query_flow; from schemas.settings import Settings; from pathlib import Path\n"
-        f"result = query_flow('transfer a domain', k=1, settings=Settings(store=Path({str(store)!r})))\n"
-        "print(result['hits'][0]['path'])"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "HEADRACE_CACHE": str(model_cache), "PREFECT_HOME": str(tmp_path / "prefect")},
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=240,
-        check=False,
-    )
-    assert "route-53-registrar.html" in done.stdout, done.stderr
