@@ -2,7 +2,8 @@
 
     python -m tests.benchmarks.query_ways --store ./index
 
-Everything is warm: servers and workers have loaded their models, and each way has answered once. It starts a Prefect
+Everything is warm: servers and workers have loaded their models, and each way has answered once; then they are asked by
+turns, so that a busy machine slows them alike. It starts a Prefect
 server, a task worker, a process that serves the deployment, an HTTP server and an MCP server, all on ports that are
 free and with a Prefect home of its own, and stops them.
 """
@@ -10,7 +11,6 @@ free and with a Prefect home of its own, and stops them.
 from __future__ import annotations
 
 import argparse
-import asyncio
 import json
 import os
 import re
@@ -25,6 +25,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import httpx
+from anyio.from_thread import start_blocking_portal
 from rich.console import Console
 from rich.table import Table
 
@@ -32,17 +33,13 @@ from flows.serving import warm
 from schemas.settings import Settings
 from tasks.query_batch import answer, join, prepared
 from tasks.search import search
-from tests.benchmarks.http_server import QUESTIONS, K, ask_over, milliseconds, percentile, served
+from tests.benchmarks.http_server import QUESTIONS, K, ask_over, milliseconds, served
 
 MAPPED = 20
+BATCH = 64
 DEPLOYMENT = "import flows.query as f; f.query_flow.serve(name='query')"
 
-class Times(dict[str, list[float]]):
-    """Milliseconds a question by way to it; told as they come."""
-
-    def __setitem__(self, way: str, taken: list[float]) -> None:
-        Console(stderr=True).print(f"{way}: {statistics.median(taken):,.0f} ms", highlight=False)
-        super().__setitem__(way, taken)
+Ask = Callable[[str], object]
 
 
 @contextmanager
@@ -76,100 +73,95 @@ def prefect_api(home: Path) -> Iterator[None]:
         yield
 
 
-def timed(times: Times, way: str, ask: Callable[[str], object], rounds: int) -> None:
-    """Ask in turn, once to warm up and then `rounds` times."""
-    ask(QUESTIONS[0])
-    times[way] = [milliseconds(ask, QUESTIONS[n % len(QUESTIONS)]) for n in range(rounds)]
-
-
-def in_flows(times: Times, settings: Settings, rounds: int) -> None:
-    """The task in a flow of this process, and the flow itself."""
-    from prefect import flow
-
-    from flows.query import query_flow
-    from tasks.query import query
-
-    @flow
-    def downstream() -> None:
-        timed(times, "task in a flow: query(…)", lambda text: query(text, K), rounds)
-        asked = [QUESTIONS[n % len(QUESTIONS)] for n in range(MAPPED)]
-        took = [milliseconds(lambda _: query.map(asked, k=K).result(), "") for _ in range(2)]
-        times[f"query.map of {MAPPED}, a question"] = [took[1] / MAPPED]  # the first warms up
-
-    os.environ["HEADRACE_STORE"] = str(settings.store.absolute())
-    downstream()
-    timed(times, "flow of its own: query_flow(…)", lambda text: query_flow(text, K), max(rounds // 5, 3))
-
-
-def apart(times: Times, rounds: int) -> None:
-    """The worker in the background, and the deployment."""
-    from prefect.deployments import run_deployment
-
-    from tasks.query import query
-
-    def deployed(text: str) -> object:
-        run = run_deployment("query/query", parameters={"text": text, "k": K}, poll_interval=0.2)
-        return run.state.result()  # type: ignore[union-attr]
-
-    with running([sys.executable, "-m", "flows", "query-worker"], "answers tasks of"):
-        timed(times, "background: query.delay(…).result()", lambda text: query.delay(text, K).result(), rounds)
-    with running([sys.executable, "-c", DEPLOYMENT], "Your flow|prefect.runner"):
-        timed(times, "deployment: run_deployment(…)", deployed, max(rounds // 7, 3))
-
-
-def over_mcp(times: Times, store: Path, rounds: int) -> None:
-    """The tool `search` over stdio."""
+@contextmanager
+def mcp_client(store: Path) -> Iterator[Ask]:
+    """The tool `search` of a server over stdio."""
     from mcp import Client, StdioServerParameters
 
-    async def ask() -> None:
-        command = ["-m", "flows", "mcp", "--store", str(store)]
-        async with Client(StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))) as client:
-            taken = []
-            for n in range(rounds + 1):
-                started = time.perf_counter()
-                await client.call_tool("search", {"query": QUESTIONS[n % len(QUESTIONS)], "k": K})
-                taken.append((time.perf_counter() - started) * 1000)
-            times["MCP, stdio"] = taken[1:]
-
-    asyncio.run(ask())
+    command = ["-m", "flows", "mcp", "--store", str(store)]
+    server = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(Client(server)) as client:
+        yield lambda text: portal.call(client.call_tool, "search", {"query": text, "k": K})
 
 
-def batched(times: Times, settings: Settings, home: Path, rounds: int) -> None:
-    """A file of questions, by the stages of `headrace query-batch`."""
+def batched(settings: Settings, home: Path) -> Ask:
+    """A file of BATCH questions, by the stages of `headrace query-batch`."""
     file, hits = home / "questions.jsonl", home / "hits.parquet"
-    asked = [QUESTIONS[n % len(QUESTIONS)] for n in range(max(rounds, 64))]
-    file.write_text("".join(json.dumps({"query": text}) + "\n" for text in asked))
-    started = time.perf_counter()
-    with prepared(file, hits, settings, k=K) as batch:
-        for part in batch.todo:
-            answer(part, settings, generation=batch.generation, k=K)
-        join(batch)
-    times["batch of a file, a question"] = [(time.perf_counter() - started) * 1000 / len(asked)]
+    file.write_text("".join(json.dumps({"query": QUESTIONS[n % len(QUESTIONS)]}) + "\n" for n in range(BATCH)))
+
+    def ask(_: str) -> None:
+        with prepared(file, hits, settings, k=K) as batch:
+            for part in batch.todo:
+                answer(part, settings, generation=batch.generation, k=K)
+            join(batch)
+
+    return ask
+
+
+def deployed(text: str) -> object:
+    """The deployment's result."""
+    from prefect.deployments import run_deployment
+
+    run = run_deployment("query/query", parameters={"text": text, "k": K}, poll_interval=0.2, as_subflow=False)
+    return run.state.result()  # type: ignore[union-attr]
+
+
+def measured(settings: Settings, home: Path, rounds: int) -> dict[str, list[float]]:
+    """Milliseconds a question of each way, asked by turns, all of them in one flow run."""
+    from prefect import flow
+
+    from tasks.query import query
+
+    times: dict[str, list[float]] = {}
+    with ExitStack() as stack:
+        url = stack.enter_context(served(settings.store, at_once=1))
+        client = stack.enter_context(httpx.Client(base_url=url, timeout=120))
+        mcp = stack.enter_context(mcp_client(settings.store))
+        stack.enter_context(running([sys.executable, "-m", "flows", "query-worker"], "answers tasks of"))
+        stack.enter_context(running([sys.executable, "-c", DEPLOYMENT], "prefect.runner|Your flow"))
+        ways: dict[str, tuple[Ask, int, int]] = {  # how, questions at once, asked every so many turns
+            "function: search(…)": (lambda text: search(text, settings, k=K), 1, 1),
+            "HTTP: GET /query": (ask_over(client), 1, 1),
+            "MCP over stdio: search": (mcp, 1, 1),
+            "task in a flow: query(…)": (lambda text: query(text, K), 1, 1),
+            f"task in a flow: query.map of {MAPPED}": (
+                lambda text: query.map([text] * MAPPED, k=K).result(),
+                MAPPED,
+                5,
+            ),
+            f"batch: a file of {BATCH}": (batched(settings, home), BATCH, 5),
+            "background: query.delay(…)": (lambda text: query.delay(text, K).result(), 1, 1),
+            "deployment: run_deployment(…)": (deployed, 1, 5),
+        }
+
+        @flow
+        def by_turns() -> None:
+            for turn in range(rounds + 1):
+                for way, (ask, at_once, every) in ways.items():
+                    if turn % every == 0 or turn == 1:
+                        took = milliseconds(ask, QUESTIONS[turn % len(QUESTIONS)]) / at_once
+                        if turn:  # the first warms up
+                            times.setdefault(way, []).append(took)
+
+        by_turns()
+    return times
 
 
 def main() -> None:
     """Print the table."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
     parser.add_argument("--store", type=Path, required=True, help="an ingested store")
-    parser.add_argument("--rounds", type=int, default=30, help="questions a way; fewer where a way takes seconds")
+    parser.add_argument("--rounds", type=int, default=30, help="questions a way; fewer where a way takes long")
     arguments = parser.parse_args()
-    settings, times = Settings(store=arguments.store), Times()
-    with ExitStack() as stack:
-        home = Path(stack.enter_context(tempfile.TemporaryDirectory()))
-        stack.enter_context(prefect_api(home))
+    settings = Settings(store=arguments.store.absolute())
+    os.environ["HEADRACE_STORE"] = str(settings.store)
+    with tempfile.TemporaryDirectory() as home, prefect_api(Path(home)):
         warm(settings)
-        timed(times, "function: tasks.search.search(…)", lambda text: search(text, settings, k=K), arguments.rounds)
-        batched(times, settings, home, arguments.rounds)
-        with served(arguments.store, at_once=1) as url, httpx.Client(base_url=url, timeout=120) as client:
-            timed(times, "HTTP: GET /query", ask_over(client), arguments.rounds)
-        over_mcp(times, arguments.store, arguments.rounds)
-        in_flows(times, settings, arguments.rounds)
-        apart(times, arguments.rounds)
-    table = Table("way", "ms, median", "95 %", "questions", title=f"load {os.getloadavg()[1]:.1f} of 5 minutes")
+        times = measured(settings, Path(home), arguments.rounds)
+    table = Table("way", "ms a question, median", "least", "times")
     for way, taken in times.items():
-        worst = f"{percentile(taken, 0.95):,.0f}" if len(taken) > 1 else ""
-        table.add_row(way, f"{statistics.median(taken):,.0f}", worst, f"{len(taken)}" if worst else "")
-    Console().print(table)
+        table.add_row(way, f"{statistics.median(taken):,.0f}", f"{min(taken):,.0f}", f"{len(taken)}")
+    Console().print(table, f"load {os.getloadavg()[1]:.0f}")
 
 
 if __name__ == "__main__":
