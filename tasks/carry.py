@@ -24,7 +24,7 @@ def carry_over(pairs: Sequence[tuple[KnownDocument, FileState]], reader: Reader,
     rows_of: dict[str, list[dict[str, object]]] = {doc_id: [] for doc_id in twins}
     for row in reader.chunks_of(twins).to_pylist():
         rows_of[row["doc_id"]].append(row)
-    document_of = {row["doc_id"]: row for row in reader.documents().to_pylist() if row["doc_id"] in twins}
+    document_of = {row["doc_id"]: row for row in reader.documents(twins).to_pylist()}
     documents, chunks = [], []
     for twin, state in pairs:
         doc_id = document_id(state)

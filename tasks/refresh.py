@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import pyarrow.parquet as pq
@@ -29,15 +30,16 @@ from tasks.chunk import chunk_batch, chunker_fingerprint
 from tasks.compact import collect_garbage, compact_store, compaction_under_way, stop_compactions
 from tasks.embed import embed_batch, open_ledger
 from tasks.evaluate.judged import Judged, read_folder
+from tasks.known import LiveDocuments
 from tasks.merge import merge_batches
 from tasks.models import decided, load_encoder
 from tasks.parse import parse_batch, parser_fingerprint
-from tasks.parsing.pool import close_parsers
-from tasks.scan import Plan, SeenFiles, known_documents, scan
+from tasks.parsing.pool import close_parsers, open_parsers
+from tasks.scan import Plan, SeenFiles, Troubles, scan
 from tasks.sources import Source, open_sources
 from tasks.store.compaction import due
 from tasks.store.generation import Analyzer, Generation, exists, read
-from tasks.store.reader import Reader
+from tasks.store.reader import reading
 from tasks.store.writer import Gate, clear_staging, writing
 
 logger = logging.getLogger(__name__)
@@ -69,40 +71,100 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
     taken up by the next run.
     """
     started = time.perf_counter()
-    opened = open_sources(list(sources), settings)  # a misspelt source fails before a store is made for it
-    judged = None if settings.gate is None else read_folder(settings.gate)
-    settings = decided(settings, read(settings.store).embedder if exists(settings.store) else None)
-    encoder = load_encoder(settings)
-    analyzer = Analyzer(settings.tokenizer, settings.stemmer, settings.stopwords)
-    empty = Generation(0, encoder.fingerprint, encoder.dim, analyzer)
-    with writing(settings.store, empty) as base:
-        if base.analyzer != analyzer:
-            logger.warning("store indexed by %s, settings ask for %s: run headrace rebuild", base.analyzer, analyzer)
-        open_ledger(settings.store, base.embedder)  # before the stages: two that opened it at once would have two
-        seen = SeenFiles(settings.store)
-        plan = _plan(opened, settings, base, seen)
-        report("scan", plan.files, plan.files)
-        gate = None if judged is None or plan.empty or not base.documents else _gate(judged, settings, report)
-        run = _Run(settings, submit, report, plan, base, gate)
-        run.summary.seconds["scan"] = time.perf_counter() - started
-        try:
-            if not plan.empty:
-                run.publish_all()
-            seen.save()
-            clear_staging(settings.store)
-            open_ledger(settings.store, base.embedder).close()
-            if run.summary.published:
-                run.tidy()
-        except BaseException:  # Ctrl-C too: the stages under way end at their next step
-            open_ledger(settings.store, base.embedder).stop()
+    opened = open_sources(sources, settings)  # a misspelt source fails before a store is made for it
+    with Refresher(settings, submit, report) as refresher:
+        summary = refresher.refresh(opened)
+        refresher.tidy(summary)
+    summary.elapsed = time.perf_counter() - started
+    logger.info("refreshed store=%s generation=%d", settings.store, summary.generation)
+    return summary
+
+
+class Refresher:
+    """Refreshes a store, again and again where wanted: encoder, parsers and ledger are kept open until its end.
+
+    with Refresher(settings, submit, report) as refresher:
+        summary = refresher.refresh(sources)
+    """
+
+    def __init__(self, settings: Settings, submit: Submit, report: Report) -> None:
+        """Raises BadJudgements, ModelNotFound, ModelMismatch."""
+        self._judged = None if settings.gate is None else read_folder(settings.gate)
+        settings = decided(settings, read(settings.store).embedder if exists(settings.store) else None)
+        self._settings, self._submit, self._report = settings, submit, report
+        encoder = load_encoder(settings)
+        analyzer = Analyzer(settings.tokenizer, settings.stemmer, settings.stopwords)
+        self._empty = Generation(0, encoder.fingerprint, encoder.dim, analyzer)
+        self._swept = False
+        self._compactions: list[Future] = []  # beside the stages
+
+    def __enter__(self) -> Refresher:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None:  # Ctrl-C too: what is under way ends at its next step
             stop_compactions()
-            raise
-        finally:
-            close_parsers()
-            open_ledger.cache_clear()
-    run.summary.elapsed = time.perf_counter() - started
-    logger.info("refreshed store=%s generation=%d", settings.store, run.summary.generation)
-    return run.summary
+        close_parsers()
+        open_ledger.cache_clear()
+
+    def refresh(self, sources: Sequence[Source], troubles: Troubles | None = None) -> RefreshSummary:
+        """Bring the store up to date with `sources`, whole ones or what changed of them.
+
+        Where `troubles` are given, a source that is missing, cannot be listed or lost too many documents is noted
+        there and left as it is, and the others go on. Raises as the function of this name.
+        """
+        started = time.perf_counter()
+        settings = self._settings
+        with writing(settings.store, self._empty, sweeping=not self._swept) as base:
+            self._swept = True
+            if base.analyzer != self._empty.analyzer:
+                wanted = self._empty.analyzer
+                logger.warning("store indexed by %s, settings ask for %s: run headrace rebuild", base.analyzer, wanted)
+            # before the stages: two that opened it at once would have two
+            ledger = open_ledger(settings.store, base.embedder)
+            whole = any(source.places is None for source in sources)
+            seen = SeenFiles(settings.store, remembered=whole)
+            plan = _plan(sources, settings, base, seen, troubles)
+            self._report("scan", plan.files, plan.files)
+            judged = None if plan.empty or not base.documents else self._judged
+            gate = None if judged is None else _gate(judged, settings, self._report)
+            run = _Run(settings, self._submit, self._report, plan, base, gate)
+            run.summary.seconds["scan"] = time.perf_counter() - started
+            try:
+                if not plan.empty:
+                    run.publish_all()
+                if whole:  # a part has not remembered the rest
+                    seen.save()
+                clear_staging(settings.store)
+                ledger.close()
+            except BaseException:  # Ctrl-C too: the stages under way end at their next step
+                ledger.stop()
+                close_parsers()
+                open_ledger.cache_clear()
+                raise
+            finally:
+                self._compactions += run.compactions
+        run.summary.elapsed = time.perf_counter() - started
+        return run.summary
+
+    def warm_up(self) -> None:
+        """Load what a refresh needs, so that the first one is as fast as the others."""
+        load_encoder(self._settings).encode(["warm"])
+        with TemporaryDirectory(prefix="headrace-warm-") as folder:
+            page = Path(folder, "page.md")
+            page.write_text("# Warm\n\nup\n", encoding="utf-8")
+            open_parsers(self._settings).parse_many([page])
+
+    def tidy(self, summary: RefreshSummary) -> None:
+        """Wait for the compactions under way, and remove what expired, where the refresh published anything."""
+        for compaction in self._compactions:
+            try:
+                summary.generation = max(summary.generation, compaction.result().number)
+            except StoreBusy:
+                logger.info("another process compacts store=%s", self._settings.store)
+        self._compactions.clear()
+        if summary.published:
+            collect_garbage(self._settings)
 
 
 def _gate(judged: Judged, settings: Settings, report: Report) -> Gate:
@@ -111,19 +173,21 @@ def _gate(judged: Judged, settings: Settings, report: Report) -> Gate:
     return open_gate(judged, settings, settings, report)
 
 
-def _plan(sources: Sequence[Source], settings: Settings, base: Generation, seen: SeenFiles) -> Plan:
+def _plan(
+    sources: Sequence[Source], settings: Settings, base: Generation, seen: SeenFiles, troubles: Troubles | None
+) -> Plan:
     parser = parser_fingerprint(settings)
-    with Reader(settings.store, base) as reader:
-        known = known_documents(reader.documents()) if base.segments else []
-    return scan(
-        sources,
-        known,
-        seen,
-        parser=parser,
-        fingerprint=f"{parser}+{chunker_fingerprint(settings)}",
-        max_delete_share=settings.max_delete_share,
-        max_bytes=settings.max_file_mb * 1024**2,
-    )
+    with reading(settings.store, base) as reader:
+        return scan(
+            sources,
+            LiveDocuments(reader),
+            seen,
+            parser=parser,
+            fingerprint=f"{parser}+{chunker_fingerprint(settings)}",
+            max_delete_share=settings.max_delete_share,
+            max_bytes=settings.max_file_mb * 1024**2,
+            troubles=troubles,
+        )
 
 
 class _Run:
@@ -177,7 +241,7 @@ class _Run:
 
     def _carried(self, folder: Path) -> Iterator[BatchRef]:
         if self.plan.carried:
-            with Reader(self.settings.store, self.generation) as reader:
+            with reading(self.settings.store, self.generation) as reader:
                 batch = carry_over(self.plan.carried, reader, folder)
             self.summary.chunks += batch.chunks
             yield batch
@@ -223,15 +287,6 @@ class _Run:
         self.summary.gate = self.gate(base, candidate)
         self.summary.seconds["gate"] = time.perf_counter() - started
         return self.summary.gate
-
-    def tidy(self) -> None:
-        """Wait for the compactions under way, and remove what expired."""
-        for compaction in self.compactions:
-            try:
-                self.summary.generation = max(self.summary.generation, compaction.result().number)
-            except StoreBusy:
-                logger.info("another process compacts store=%s", self.settings.store)
-        collect_garbage(self.settings)
 
 
 def _pipelined(

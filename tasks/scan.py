@@ -1,6 +1,6 @@
 """Find what changed in a source since the last refresh.
 
-In: sources and the live documents of the store. Out: a Plan.
+In: sources, whole or restricted to what may have changed, and the live documents of the store. Out: a Plan.
 Size and mtime first: a local file whose both are as last seen is not read. Else its SHA-256 decides, so that a touched
 file costs one read and no parse, and a rename or a copy is known by its content. A remote file is compared by its
 version token and not read at all. What is below a folder that could not be listed is not taken for deleted.
@@ -10,21 +10,20 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import sys
 import tempfile
 import time
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from schemas.errors import BadSource, CorruptStore, DeleteGuard, ParseFailed
+from schemas.errors import BadSource, DeleteGuard, HeadraceError, ParseFailed, SourceUnreachable
 from schemas.records import FileState
-from tasks.sources.found import Found, Source
+from tasks.sources.found import Found, Source, at_or_below, topmost, within
 from tasks.store.files import publish_file, sha256
 
 logger = logging.getLogger(__name__)
@@ -74,10 +73,11 @@ class Plan:
 class SeenFiles:
     """What each file's size, mtime and hash were; only a shortcut: losing it costs reading the files once."""
 
-    def __init__(self, store: Path) -> None:
+    def __init__(self, store: Path, *, remembered: bool = True) -> None:
+        """`remembered`: as the last run saw them; without it, every file that is asked for is read."""
         self._path = store / "seen.parquet"
         self._seen: dict[str, tuple[int, int, str]] = {}
-        if self._path.exists():
+        if remembered and self._path.exists():
             try:
                 rows = pq.read_table(self._path, schema=SEEN).to_pylist()
             except (OSError, pa.ArrowException) as error:
@@ -130,59 +130,78 @@ def _downloaded_hash(found: Found, max_bytes: int) -> str:
             return f"unreadable:{error.kind}"
 
 
+class Known(Protocol):
+    """What the store holds."""
+
+    def all(self) -> Sequence[KnownDocument]:
+        """Every live document row."""
+        ...
+
+    def near(self, places: Collection[str], content_hashes: Collection[str]) -> Sequence[KnownDocument]:
+        """The rows at or below some paths, of which none lies below another, and those with one of some contents."""
+        ...
+
+    def count(self, source: str) -> int:
+        """How many documents a source has."""
+        ...
+
+
+# What went wrong with a source, by its name; its documents stay as they are.
+Troubles = list[tuple[str, HeadraceError]]
+
+
 def scan(
-    sources: Iterable[Source],
-    known: Iterable[KnownDocument],
+    sources: Sequence[Source],
+    known: Known,
     seen: SeenFiles,
     *,
     parser: str,
     fingerprint: str,
     max_delete_share: float,
     max_bytes: int,
+    troubles: Troubles | None = None,
 ) -> Plan:
     """Compare `sources` with the `known` live documents.
 
     `fingerprint` names the parser and chunker in use and decides whether indexed documents are up to date; a
-    quarantined one waits for its file or the `parser` to change.
+    quarantined one waits for its file or the `parser` to change. Of a source that is restricted to some places, only
+    what is there is compared, and only rows that matter for it are asked for.
 
-    Raises BadSource where a source is missing or holds no file, DeleteGuard where more than `max_delete_share` of a
-    source's documents are gone.
+    Raises BadSource where a source is missing or holds no file, SourceUnreachable where it cannot be listed,
+    DeleteGuard where more than `max_delete_share` of a source's documents are gone and were not renamed; where
+    `troubles` are given, these are noted there and the other sources go on.
     """
     plan = Plan()
+    found: dict[str, FileState] = {}
+    listed: dict[str, tuple[Source, int]] = {}  # those that were listed to their end, and how many files each gave
+    for source in sources:
+        try:
+            states = [state for file in source.files() if (state := _state(file, source.name, seen, max_bytes))]
+        except (BadSource, SourceUnreachable) as error:
+            _note(source.name, error, troubles)
+            continue
+        found |= {state.uri: state for state in states}
+        listed[source.name] = source, len(states)
+
     rows_of: dict[str, list[KnownDocument]] = defaultdict(list)
     by_content: dict[str, KnownDocument] = {}
-    for document in known:
+    for document in _concerned(sources, known, found.values()):
         rows_of[document.uri].append(document)
         if not document.quarantined and document.fingerprint == fingerprint:
             by_content.setdefault(document.content_hash, document)
-
-    found: dict[str, FileState] = {}
-    gone: dict[str, list[KnownDocument]] = {}
-    for source in sources:
-        name, before = source.name, len(found)
-        for file in source.files():
-            try:
-                state = seen.state(file, name, max_bytes)
-            except FileNotFoundError:
-                continue  # deleted since it was listed
-            except OSError as error:  # the parser finds the same and says so in the quarantine
-                state = FileState(file.uri, file.path, name, 0, 0, f"unreadable:{type(error).__name__}")
-            found[state.uri] = state
-        missing = [
-            d
-            for rows in rows_of.values()
-            for d in rows
-            if _within(d, name) and d.uri not in found and not any(_below(d, folder) for folder in source.unread)
-        ]
-        if len(found) == before and not missing:
-            if source.unread:
-                raise BadSource(f"{name} cannot be listed; check the permissions")
-            raise BadSource(f"{name} holds no files that the settings include; check the path, include and exclude")
-        gone |= {document.uri: rows_of[document.uri] for document in missing}
-        _guard(name, missing, rows_of, max_delete_share)
-
+    missing = {name: _missing(source, rows_of, found) for name, (source, _) in listed.items()}
+    gone = {uri: rows_of[uri] for uris in missing.values() for uri in uris}
     for state in found.values():
         _classify(state, rows_of[state.uri], by_content, gone, (parser, fingerprint), plan)
+    for name, (source, files) in listed.items():
+        lost = missing[name] & gone.keys()
+        try:
+            if source.places is None and not files and not missing[name]:
+                raise _empty(source)
+            _guard(name, len(lost), known, max_delete_share)
+        except (BadSource, DeleteGuard) as error:
+            _note(name, error, troubles)
+            gone = {uri: rows for uri, rows in gone.items() if uri not in lost}
     for rows in gone.values():
         plan.obsolete += rows
         plan.deleted += 1
@@ -190,23 +209,55 @@ def scan(
     return plan
 
 
-def _within(document: KnownDocument, source: str) -> bool:
-    return document.source == source or _below(document, source)
+def _state(file: Found, source: str, seen: SeenFiles, max_bytes: int) -> FileState | None:
+    try:
+        return seen.state(file, source, max_bytes)
+    except FileNotFoundError:
+        return None  # deleted since it was listed
+    except OSError as error:  # the parser finds the same and says so in the quarantine
+        return FileState(file.uri, file.path, source, 0, 0, f"unreadable:{type(error).__name__}")
 
 
-def _below(document: KnownDocument, folder: str) -> bool:
-    return document.path.startswith(folder.rstrip("/") + "/")
+def _note(source: str, error: HeadraceError, troubles: Troubles | None) -> None:
+    if troubles is None:
+        raise error
+    troubles.append((source, error))
 
 
-def _guard(
-    source: str, missing: list[KnownDocument], rows_of: dict[str, list[KnownDocument]], max_share: float
-) -> None:
-    before = len({uri for uri, rows in rows_of.items() for d in rows if _within(d, source)})
-    lost = len({document.uri for document in missing})
-    if before and lost / before > max_share:
+def _concerned(sources: Sequence[Source], known: Known, found: Collection[FileState]) -> Sequence[KnownDocument]:
+    """The rows that listing `sources`, in whole or in part, can say something about."""
+    places: set[str] = set()
+    for source in sources:
+        if source.places is None:
+            return known.all()
+        places |= source.places
+    return known.near(topmost(places), {state.content_hash for state in found})
+
+
+def _missing(source: Source, rows_of: Mapping[str, list[KnownDocument]], found: Collection[str]) -> set[str]:
+    """URIs of documents that a source had where it was listed now, and has no more."""
+    return {
+        uri
+        for uri, rows in rows_of.items()
+        if uri not in found
+        for d in rows
+        if (d.source == source.name or within(d.path, source.name))
+        and (source.places is None or at_or_below(d.path, source.places))
+        and not any(within(d.path, folder) for folder in source.unread)
+    }
+
+
+def _empty(source: Source) -> BadSource:
+    if source.unread:
+        return BadSource(f"{source.name} cannot be listed; check the permissions")
+    return BadSource(f"{source.name} holds no files that the settings include; check the path, include and exclude")
+
+
+def _guard(source: str, lost: int, known: Known, max_share: float) -> None:
+    if lost and lost / (before := known.count(source)) > max_share:
         raise DeleteGuard(
             f"{lost} of {before} documents of {source} are gone, more than {max_share:.0%}: an unmounted disk or a "
-            "wrong path? Nothing was changed. If they are really deleted, run again with --allow-deletes"
+            f"wrong path? They stay searchable. If they are really deleted: headrace ingest {source} --allow-deletes"
         )
 
 
@@ -240,18 +291,3 @@ def _classify(
         plan.obsolete += gone.pop(twin.uri)
     else:
         plan.copied += 1
-
-
-def known_documents(table: pa.Table) -> list[KnownDocument]:
-    """The store's live document rows as scanning sees them. Raises CorruptStore where columns are missing."""
-    columns = ["doc_id", "uri", "source", "path", "content_hash", "fingerprint", "error_kind"]
-    if not set(columns) <= set(table.column_names):
-        raise CorruptStore("the store's documents table lacks columns; rebuild the store")
-
-    def known(row: dict[str, Any]) -> KnownDocument:
-        quarantined = row.pop("error_kind") is not None
-        shared = {name: sys.intern(row.pop(name)) for name in ("source", "fingerprint")}
-        return KnownDocument(**row, **shared, quarantined=quarantined)
-
-    batches = table.select(columns).to_batches(max_chunksize=4096)
-    return [known(row) for batch in batches for row in batch.to_pylist()]

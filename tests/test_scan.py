@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import subprocess
-from dataclasses import asdict
+from collections.abc import Collection
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from schemas.records import FileState
 from schemas.settings import Settings
 from tasks.scan import KnownDocument, Plan, SeenFiles, scan
 from tasks.sources import open_sources
+from tasks.sources.found import within
 
 PARSER, FINGERPRINT = "p1", "p1+c1"
 
@@ -27,6 +29,23 @@ def folder(tmp_path: Path) -> Path:
         (root / name).write_text(f"text of {name}")
         os.utime(root / name, ns=(10**18, 10**18))
     return root
+
+
+@dataclass
+class Listed:
+    """Known documents as a list, which is what LiveDocuments must equal."""
+
+    rows: list[KnownDocument]
+
+    def all(self) -> list[KnownDocument]:
+        return self.rows
+
+    def near(self, places: Collection[str], content_hashes: Collection[str]) -> list[KnownDocument]:
+        below = [row for row in self.rows if any(within(row.path, place) for place in places)]
+        return below + [row for row in self.rows if row not in below and row.content_hash in content_hashes]
+
+    def count(self, source: str) -> int:
+        return len({row.uri for row in self.rows if row.source == source or within(row.path, source)})
 
 
 def scan_of(
@@ -43,7 +62,7 @@ def scan_of(
     """What a scan of one source plans."""
     return scan(
         open_sources([source], Settings(**settings)),
-        known,
+        Listed(known),
         seen,
         parser=parser,
         fingerprint=fingerprint,

@@ -11,6 +11,7 @@ In: a source as the user names it. Out: what it holds, one Found a file; nothing
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -19,30 +20,40 @@ from schemas.settings import Settings
 from tasks.sources.found import Source
 from tasks.sources.local import LocalSource
 
-__all__ = ["Source", "open_sources", "source_name"]
+__all__ = ["Source", "each_of", "local_path", "open_source", "open_sources", "source_name"]
 
 
-def open_sources(names: list[str], settings: Settings) -> list[Source]:
+def open_sources(names: Sequence[str], settings: Settings) -> list[Source]:
     """The sources that `names` name. Raises BadSource."""
-    sources: list[Source] = []
-    for name in names:
-        if name.startswith("@"):
-            sources += open_sources(_listed(Path(name[1:]).expanduser()), settings)
-        elif "://" not in name:
-            sources.append(LocalSource(name, settings))
-        else:  # fsspec takes a quarter of a second to import
-            from tasks.sources.remote import FilesystemSource, PageSource, SitemapSource
+    return [open_source(name, settings) for name in each_of(names)]
 
-            parts = urlsplit(name)
-            if parts.scheme == "file":
-                sources.append(LocalSource(parts.path, settings))
-            elif parts.scheme not in {"http", "https"}:
-                sources.append(FilesystemSource(name, settings))
-            elif parts.path.endswith(("sitemap.xml", "sitemap.xml.gz", "sitemap_index.xml")):
-                sources.append(SitemapSource(name, settings))
-            else:
-                sources.append(PageSource(name))
-    return sources
+
+def each_of(names: Sequence[str]) -> list[str]:
+    """The single sources that `names` name, those that a file lists among them. Raises BadSource."""
+    return [each for name in names for each in (_listed(name) if name.startswith("@") else [name])]
+
+
+def open_source(name: str, settings: Settings) -> Source:
+    """A single source. Raises BadSource."""
+    if (path := local_path(name)) is not None:
+        return LocalSource(path, settings)
+    # fsspec takes a quarter of a second to import
+    from tasks.sources.remote import FilesystemSource, PageSource, SitemapSource
+
+    parts = urlsplit(name)
+    if parts.scheme not in {"http", "https"}:
+        return FilesystemSource(name, settings)
+    if parts.path.endswith(("sitemap.xml", "sitemap.xml.gz", "sitemap_index.xml")):
+        return SitemapSource(name, settings)
+    return PageSource(name)
+
+
+def local_path(name: str) -> str | None:
+    """The absolute path of a source of this machine; None for another."""
+    if "://" not in name:
+        return LocalSource.absolute(name)
+    parts = urlsplit(name)
+    return parts.path if parts.scheme == "file" else None
 
 
 def source_name(name: str) -> str:
@@ -50,7 +61,8 @@ def source_name(name: str) -> str:
     return name if "://" in name else LocalSource.absolute(name)
 
 
-def _listed(path: Path) -> list[str]:
+def _listed(name: str) -> list[str]:
+    path = Path(name[1:]).expanduser()
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, Self
 
 import pathspec
 
@@ -27,9 +27,14 @@ class Source(Protocol):
 
     name: str  # stored with its documents
     unread: list[str]  # paths below which something could not be listed, known once all files are
+    places: frozenset[str] | None  # it lists only what lies at or below these paths; None for everything
 
     def files(self) -> Iterator[Found]:
         """What it holds. Raises BadSource, SourceUnreachable."""
+        ...
+
+    def changed(self, paths: Collection[str]) -> Self | None:
+        """The part of it that changes at or below `paths` concern, or None; its own name stands for all of it."""
         ...
 
 
@@ -53,3 +58,22 @@ def _spec(patterns: Sequence[str]) -> pathspec.GitIgnoreSpec:
 def hidden(relative: str) -> bool:
     """Whether a file, or a folder on the way to it, has a name that starts with a dot."""
     return any(part.startswith(".") for part in relative.split("/"))
+
+
+def within(path: str, folder: str) -> bool:
+    """Whether `path` is `folder` or lies below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def at_or_below(path: str, places: Collection[str]) -> bool:
+    """Whether `path` is one of `places`, best a set, or lies below one."""
+    while path not in places:
+        path, slash, _ = path.rpartition("/")
+        if not slash:
+            return "/" in places
+    return True
+
+
+def topmost(places: Collection[str]) -> frozenset[str]:
+    """`places` without those that lie below another."""
+    return frozenset(path for path in places if not at_or_below(path.rpartition("/")[0], places))

@@ -12,11 +12,11 @@ import gzip
 import io
 import mimetypes
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Self
 from urllib.parse import parse_qsl, urlsplit
 
 import fsspec
@@ -38,12 +38,25 @@ SITEMAP_LEVELS = 2
 _SECRET = re.compile(r"signature|token|secret|password|credential|^sig$|^key$", re.IGNORECASE)
 
 
-class FilesystemSource:
+class RemoteSource:
+    """What is listed only as a whole."""
+
+    places: frozenset[str] | None = None
+
+    def __init__(self, name: str) -> None:
+        self.name, self.unread = name, list[str]()
+
+    def changed(self, paths: Collection[str]) -> Self | None:
+        """Itself where its name is among `paths`."""
+        return self if self.name in paths else None
+
+
+class FilesystemSource(RemoteSource):
     """A folder, file or glob of an fsspec filesystem."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         """Raises BadSource."""
-        self.name, self.unread = name.rstrip("/"), list[str]()
+        super().__init__(name.rstrip("/"))
         self._fs, self._root = _filesystem(name)
         self._selection = Selection(settings)
 
@@ -64,12 +77,12 @@ class FilesystemSource:
                 yield _found(self._fs.unstrip_protocol(path), info)
 
 
-class PageSource:
+class PageSource(RemoteSource):
     """One page of the web."""
 
     def __init__(self, name: str) -> None:
         """Raises BadSource."""
-        self.name, self.unread = name, list[str]()
+        super().__init__(name)
         self._fs, _ = _filesystem(name)
 
     def files(self) -> Iterator[Found]:
@@ -79,12 +92,12 @@ class PageSource:
         yield _found(self.name, info)
 
 
-class SitemapSource:
+class SitemapSource(RemoteSource):
     """The pages of a sitemap, on its own host."""
 
     def __init__(self, name: str, settings: Settings) -> None:
         """Raises BadSource."""
-        self.name, self.unread = name, list[str]()
+        super().__init__(name)
         self._fs, _ = _filesystem(name)
         self._selection = Selection(settings)
 

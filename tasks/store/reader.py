@@ -11,7 +11,8 @@ import os
 import threading
 import weakref
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple
@@ -103,41 +104,53 @@ class Reader:
 
     def _bury(self) -> None:
         """Collect dead documents and dead chunk rows. A tombstone buries its document in every older segment."""
-        con = self._attached.con
+        con, segments = self._attached.con, self.generation.segments
         con.execute(f"CREATE SCHEMA {self._schema}")
         con.execute(f"CREATE TABLE {self.dead_documents} (segment INTEGER, doc_id VARCHAR)")
         con.execute(f"CREATE TABLE {self.dead_rows} (segment INTEGER, row BIGINT)")
-        segments = self.generation.segments
-        for i, segment in enumerate(segments):
-            if segment.live_documents + segment.live_quarantined == segment.documents:
-                continue
-            newer = [k for k in range(i + 1, len(segments)) if segments[k].tombstones]
-            tombstones = " UNION ALL ".join(f"SELECT doc_id FROM {self.alias(k)}.tombstones" for k in newer)
-            con.execute(f"""
-                INSERT INTO {self.dead_documents}
-                SELECT {i}, doc_id FROM {self.alias(i)}.documents WHERE doc_id IN ({tombstones})
-            """)
-            con.execute(f"""
-                INSERT INTO {self.dead_rows}
-                SELECT {i}, unnest(range(first_chunk, first_chunk + chunk_count)) FROM {self.alias(i)}.documents
-                WHERE chunk_count > 0 AND doc_id IN (SELECT doc_id FROM {self.dead_documents} WHERE segment = {i})
-            """)
+        decayed = [i for i, s in enumerate(segments) if s.live_documents + s.live_quarantined < s.documents]
+        if not decayed:
+            return
+        tombstones = " UNION ALL ".join(
+            f"SELECT {k} AS segment, doc_id FROM {self.alias(k)}.tombstones"
+            for k, s in enumerate(segments)
+            if s.tombstones
+        )
+        buried = " UNION ALL ".join(
+            f"SELECT {i} AS segment, doc_id, first_chunk, chunk_count FROM {self.alias(i)}.documents "
+            f"JOIN last USING (doc_id) WHERE last.segment > {i}"
+            for i in decayed
+        )
+        con.execute(f"""
+            CREATE TABLE {self._schema}.buried AS
+            WITH last AS (SELECT doc_id, max(segment) AS segment FROM ({tombstones}) GROUP BY doc_id) {buried}
+        """)
+        con.execute(f"INSERT INTO {self.dead_documents} SELECT segment, doc_id FROM {self._schema}.buried")
+        con.execute(f"""
+            INSERT INTO {self.dead_rows} SELECT segment, unnest(range(first_chunk, first_chunk + chunk_count))
+            FROM {self._schema}.buried WHERE chunk_count > 0
+        """)
+        con.execute(f"DROP TABLE {self._schema}.buried")
 
     def _alive(self, segment: int) -> str:
         """SQL condition on doc_id: not buried."""
         return f"doc_id NOT IN (SELECT doc_id FROM {self.dead_documents} WHERE segment = {segment})"
 
-    def documents(self, doc_ids: Iterable[str] | None = None) -> pa.Table:
-        """Live document rows, or those of `doc_ids`, quarantined ones too; `segment` and the columns of a segment."""
-        wanted = "" if doc_ids is None else "AND doc_id IN (SELECT unnest($doc_ids))"
-        parameters = {} if doc_ids is None else {"doc_ids": list(doc_ids)}
+    def live_documents(self, columns: str = "*") -> str:
+        """SQL for live document rows, quarantined ones too: `segment` and columns of a segment."""
         parts = [
-            f"SELECT {i} AS segment, * FROM {self.alias(i)}.documents WHERE {self._alive(i)} {wanted}"
+            f"SELECT {i} AS segment, {columns} FROM {self.alias(i)}.documents WHERE {self._alive(i)}"
             for i in range(len(self.generation.segments))
         ]
-        if not parts:
+        return " UNION ALL ".join(parts)
+
+    def documents(self, doc_ids: Iterable[str] | None = None) -> pa.Table:
+        """Live document rows, or those of `doc_ids`, quarantined ones too; `segment` and the columns of a segment."""
+        if not self.generation.segments:
             return _LIVE_DOCUMENTS.empty_table()
-        return self.cursor().execute(" UNION ALL ".join(parts), parameters).to_arrow_table()
+        wanted = "" if doc_ids is None else "WHERE doc_id IN (SELECT unnest($doc_ids))"
+        parameters = {} if doc_ids is None else {"doc_ids": list(doc_ids)}
+        return self.cursor().execute(f"FROM ({self.live_documents()}) {wanted}", parameters).to_arrow_table()
 
     def tombstones(self, segments: Iterable[int]) -> list[str]:
         """The doc_ids that some of the segments bury."""
@@ -233,3 +246,13 @@ def newest(store: Path) -> Reader:
         if known is None or known[0] != version:
             known = _newest[store] = (version, Reader.open(store))
         return known[1]
+
+
+@contextmanager
+def reading(store: Path, generation: Generation) -> Iterator[Reader]:
+    """A reader of `generation`: the process's own where it reads the same, else one that is closed after use."""
+    if store in _newest and (known := newest(store)).generation == generation:
+        yield known
+        return
+    with Reader(store, generation) as reader:
+        yield reader

@@ -26,7 +26,7 @@ from schemas.records import DOCUMENTS
 from tasks.store import generation as generations
 from tasks.store.files import publish_file
 from tasks.store.generation import Generation, Segment
-from tasks.store.reader import Reader
+from tasks.store.reader import Reader, reading
 from tasks.store.retention import sweep
 from tasks.store.segment import LENGTHS, build_segment
 
@@ -39,8 +39,10 @@ Gate = Callable[[Generation, Generation], str]
 
 
 @contextmanager
-def writing(store: Path, identity: Generation) -> Iterator[Generation]:
+def writing(store: Path, identity: Generation, *, sweeping: bool = True) -> Iterator[Generation]:
     """Hold the store's lock; give its newest generation, or `identity`, the empty generation 0 of a new store.
+
+    `sweeping` removes first what a killed writer left, which reads the manifest of each generation that is kept.
 
     Raises StoreBusy where another process ingests, ModelMismatch where the store's vectors are of another model,
     StoreNotWritable where the disk is full or read only.
@@ -55,8 +57,9 @@ def writing(store: Path, identity: Generation) -> Iterator[Generation]:
                 f"{store} holds vectors of {base.embedder}, the settings ask for {identity.embedder}; "
                 "set the store's own embedder, or change its vectors with: headrace migrate --model …"
             )
-        with committing(store):
-            sweep(store)
+        if sweeping:
+            with committing(store):
+                sweep(store)
         yield base
 
 
@@ -191,7 +194,7 @@ def _changes(
 ) -> _Changes:
     rows = pa.concat_tables([DOCUMENTS.empty_table(), *(pq.read_table(part, schema=DOCUMENTS) for part in documents)])
     doc_ids = rows["doc_id"].to_pylist()
-    with Reader(store, base) as reader:
+    with reading(store, base) as reader:
         live = reader.documents({*doc_ids, *tombstones})
         present = {row["doc_id"]: row for row in live.select(DOCUMENTS.names).to_pylist()}
         same = {row["doc_id"] for row in rows.to_pylist() if present.get(row["doc_id"]) == row}
