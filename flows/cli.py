@@ -48,6 +48,7 @@ from flows.options import (
 from flows.printing import ProgressBars, print_hits, print_status, print_summary, print_whereabouts
 from flows.query_worker import query_worker
 from flows.training import train_reranker
+from flows.watching import watch
 from schemas.errors import HeadraceError
 from schemas.settings import Settings
 
@@ -215,7 +216,7 @@ def demo(
 
 
 ELSEWHERE: dict[str | None, tuple[Callable[..., None], ...]] = {
-    None: (query_batch, context, doctor, init),
+    None: (query_batch, context, watch, doctor, init),
     SERVERS: (serve_http, mcp, query_worker),
     QUALITY: (evaluate, sweep, train_reranker),
     STORE: (

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from schemas.records import RefreshSummary
+from schemas.records import Published, RefreshSummary
 
 DOCUMENT_COUNTS = ("added", "changed", "renamed", "copied", "deleted", "quarantined", "unchanged")
 
@@ -17,6 +17,18 @@ def one_line(summary: RefreshSummary) -> str:
     )
     chunks = f"{summary.chunks:,} chunks, {summary.embedded:,} embedded, {summary.reused:,} reused"
     return f"{head}: {documents or 'no documents'} · {chunks} · {summary.elapsed:,.1f} s"
+
+
+def watch_line(published: Published) -> str:
+    """For example: `generation 7: 1 changed, 1 deleted · 3 chunks, 1 embedded · searchable after 1.6 s`."""
+    summary = published.summary
+    names = (name for name in DOCUMENT_COUNTS if name not in {"unchanged", "quarantined"})
+    counts = ", ".join(f"{getattr(summary, name):,} {name}" for name in names if getattr(summary, name))
+    in_quarantine = f" · {published.quarantined:,} files in quarantine" if published.quarantined else ""
+    return (
+        f"generation {summary.generation}: {counts or 'quarantine'} · {summary.chunks:,} chunks, "
+        f"{summary.embedded:,} embedded · searchable after {published.seconds:,.1f} s{in_quarantine}"
+    )
 
 
 def stage_seconds(summary: RefreshSummary) -> str:

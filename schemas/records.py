@@ -329,3 +329,12 @@ class RefreshSummary:
     gate: str = ""  # what the gate measured; empty where there was none to pass
     seconds: dict[str, float] = field(default_factory=dict)  # work time a stage; stages overlap
     elapsed: float = 0.0  # seconds, wall clock
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a refresh of a watch made searchable."""
+
+    summary: RefreshSummary
+    seconds: float  # from the first change until all of it was searchable
+    quarantined: int  # files in quarantine, all together

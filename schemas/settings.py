@@ -140,6 +140,21 @@ class Settings(BaseSettings):
         0.3, ge=0, le=1, description="A sweep that would delete a larger share of a source stops."
     )
 
+    debounce_s: float = Field(
+        1.0, gt=0, description="Seconds without a change after which `headrace watch` publishes what changed."
+    )
+    poll_s: Annotated[float | None, BeforeValidator(lambda value: value or None)] = Field(
+        None,
+        gt=0,
+        description="Seconds between two listings of what `headrace watch` follows, instead of events. Empty for "
+        "events, and 10 where the file system is a network's or tells of none.",
+    )
+    rescan_hours: float = Field(
+        6.0,
+        gt=0,
+        description="Hours after which `headrace watch` looks at all of its sources again, remote ones among them.",
+    )
+
     gate: Annotated[Path | None, BeforeValidator(lambda value: value or None)] = Field(
         None,
         description="Folder of judged queries, queries.jsonl and qrels.tsv as `headrace golden` keeps them: ingest and "
