@@ -10,7 +10,6 @@ for name, value in {
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
     "PREFECT_LOGGING_LEVEL": "WARNING",
-    "PREFECT_LOGGING_EXTRA_LOGGERS": "tasks,flows",
     "PREFECT_CLI_PROMPT": "false",
     "DO_NOT_TRACK": "1",
 }.items():

@@ -47,6 +47,7 @@ from flows.options import (
 )
 from flows.printing import ProgressBars, print_hits, print_status, print_summary, print_whereabouts
 from flows.query_worker import query_worker
+from flows.serve import serve
 from flows.training import train_reranker
 from flows.watching import watch
 from schemas.errors import HeadraceError
@@ -217,7 +218,7 @@ def demo(
 
 ELSEWHERE: dict[str | None, tuple[Callable[..., None], ...]] = {
     None: (query_batch, context, watch, doctor, init),
-    SERVERS: (serve_http, mcp, query_worker),
+    SERVERS: (serve_http, mcp, serve, query_worker),
     QUALITY: (evaluate, sweep, train_reranker),
     STORE: (
         upkeep.generations,

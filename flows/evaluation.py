@@ -14,6 +14,7 @@ from pathlib import Path
 from prefect import flow
 from prefect.artifacts import create_markdown_artifact
 
+from flows.log import run_log
 from flows.quality import evaluation_markdown, verdict
 from flows.report import write_report
 from schemas.errors import Regression
@@ -46,6 +47,11 @@ def evaluate_flow(
         settings: Settings to use; those of the environment and headrace.toml where none are given.
     """
     used = settings or Settings()
+    with run_log():
+        return _evaluate(queries, qrels, baseline, report, with_sweep, used)
+
+
+def _evaluate(queries: Path, qrels: Path, baseline: Path, report: Path, with_sweep: bool, used: Settings) -> str:
     judged = read_judged(queries, qrels)
     now = evaluation.evaluate(judged, used)
     comparison = compared(evaluation.read(baseline), now) if baseline.exists() else None

@@ -1,4 +1,4 @@
-"""The `refresh` flow: tasks.refresh with each stage run as a Prefect task, and an artifact at the end.
+"""The `refresh` flow: tasks.refresh with each stage run as a Prefect task, artifacts, and an event a generation.
 
 The stages stay plain functions: importing Prefect takes 2.6 s, and a one-shot `headrace ingest` does without.
 """
@@ -8,14 +8,16 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from contextvars import ContextVar
+from functools import partial
 from typing import Any
 
 from prefect import flow, task
-from prefect.artifacts import create_markdown_artifact
 from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flows.summary import one_line, summary_markdown
+from flows import artifacts
+from flows.log import run_log
+from flows.published import announce, announced
 from schemas.records import RefreshSummary
 from schemas.settings import Settings
 from tasks.chunk import chunk_batch
@@ -24,21 +26,40 @@ from tasks.embed import embed_batch
 from tasks.merge import merge_batches
 from tasks.parse import parse_batch
 from tasks.refresh import Report, refresh
-from tasks.retries import RETRYING
+from tasks.retries import PATIENCE_S, RETRYING, patiently
+from tasks.store.generation import read
 
 logger = logging.getLogger(__name__)
 
+
+def _parse_name(parameters: dict[str, Any]) -> str:
+    return f"parse {parameters['name']}: {len(parameters['files']):,} files"
+
+
+def _merge_name(parameters: dict[str, Any]) -> str:
+    return f"merge {len(parameters['batches']):,} batches onto generation {parameters['base'].number}"
+
+
+compact = task(name="compact", task_run_name="compact {settings.store}", **RETRYING)(announced(compact_store))
+
 # a task run is a batch: it costs the server some 30 ms, a document would be lost in that
 TASKS: dict[Callable[..., Any], Any] = {
-    parse_batch: task(name="parse-batch", task_run_name="parse {name}", **RETRYING)(parse_batch),
-    chunk_batch: task(name="chunk-batch", task_run_name="chunk {batch.name}", **RETRYING)(chunk_batch),
-    embed_batch: task(name="embed-batch", task_run_name="embed {batch.name}", **RETRYING)(embed_batch),
-    compact_store: task(name="compact", task_run_name="compact {settings.store}", **RETRYING)(compact_store),
-    merge_batches: task(name="merge-batches", task_run_name="merge onto {base.number}", **RETRYING)(merge_batches),
+    parse_batch: task(name="parse-batch", task_run_name=_parse_name, **RETRYING)(parse_batch),  # type: ignore[arg-type]
+    chunk_batch: task(name="chunk-batch", task_run_name="chunk {batch.name}: {batch.documents} documents", **RETRYING)(
+        chunk_batch
+    ),
+    embed_batch: task(name="embed-batch", task_run_name="embed {batch.name}: {batch.chunks} chunks", **RETRYING)(
+        embed_batch
+    ),
+    compact_store: compact,
+    merge_batches: task(name="merge-batches", task_run_name=_merge_name, **RETRYING)(  # type: ignore[arg-type]
+        announced(merge_batches)
+    ),
 }
 
 
-def _submit(stage: Callable[..., Any], *arguments: Any) -> PrefectFuture[Any]:
+def submit(stage: Callable[..., Any], *arguments: Any) -> PrefectFuture[Any]:
+    """Run a stage as a task run of the flow run that is under way."""
     future: PrefectFuture[Any] = TASKS[stage].submit(*arguments)
     return future
 
@@ -52,13 +73,26 @@ progress: ContextVar[Report] = ContextVar("progress", default=_log_progress)
 
 
 @flow(name="refresh", task_runner=ThreadPoolTaskRunner(max_workers=4))  # type: ignore[arg-type]
-def refresh_flow(sources: list[str], settings: Settings | None = None) -> RefreshSummary:
+def refresh_flow(
+    sources: list[str], settings: Settings | None = None, patience_s: float = PATIENCE_S
+) -> RefreshSummary:
     """Bring a store up to date with its sources.
 
     Args:
-        sources: Folders, files or globs.
+        sources: Folders, files or globs; URLs such as s3://bucket/docs.
         settings: Settings to use; those of the environment and headrace.toml where none are given.
+        patience_s: Seconds to wait for another writer to end, a source to answer, or what else passes.
     """
-    summary = refresh(sources, settings or Settings(), _submit, progress.get())
-    create_markdown_artifact(summary_markdown(summary), key="refresh-summary", description=one_line(summary))
+    used, bar = settings or Settings(), artifacts.Progress()
+
+    def report(stage: str, done: int, total: int) -> None:
+        progress.get()(stage, done, total)
+        bar.report(stage, done, total)
+
+    with run_log():
+        summary = patiently(partial(refresh, sources, used, submit, report), patience_s)
+        if summary.gate:  # it published in this thread, not in a task
+            announce(used.store, read(used.store))
+        bar.end(summary)
+        artifacts.keep(summary)
     return summary

@@ -48,3 +48,18 @@ def summary_markdown(summary: RefreshSummary) -> str:
         f"Work a stage (stages overlap): {stage_seconds(summary)}.\n"
         + (f"\nThrough the gate: {summary.gate}.\n" if summary.gate else "")
     )
+
+
+def throughput(summary: RefreshSummary) -> list[dict[str, str]]:
+    """A row a stage: its work, and how fast that was; then the whole run, by the clock."""
+    documents = summary.added + summary.changed
+    rows = [*summary.seconds.items(), ("run", summary.elapsed)]
+    return [
+        {
+            "stage": stage,
+            "seconds": f"{seconds:,.2f}",
+            "documents a second": f"{documents / seconds:,.1f}" if seconds else "",
+            "chunks a second": f"{summary.chunks / seconds:,.1f}" if seconds else "",
+        }
+        for stage, seconds in rows
+    ]

@@ -41,7 +41,7 @@ def tracked_refresh(sources: Sequence[str], settings: Settings, report: Report) 
     with _api(), temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
         token = progress.set(report)
         try:
-            summary: RefreshSummary = refresh_flow(list(sources), settings)
+            summary: RefreshSummary = refresh_flow(list(sources), settings, patience_s=0)
         finally:
             progress.reset(token)
         return summary

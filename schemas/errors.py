@@ -32,6 +32,9 @@ Each message says what happened, to what, and what to do.
 
 from __future__ import annotations
 
+import errno
+from concurrent.futures import BrokenExecutor
+
 
 class HeadraceError(Exception):
     """Base of all errors that Headrace raises on purpose."""
@@ -150,10 +153,26 @@ class ApiUnreachable(TransientError):
     """The configured Prefect API does not answer."""
 
 
+# What the system says and says again until somebody changes something: a disk that is full or read only, a name or a
+# file that cannot be. Of its other errors (input/output, a reset connection, too many open files) another try may be
+# spared.
+LASTING = {
+    errno.EACCES, errno.EDQUOT, errno.EEXIST, errno.EFBIG, errno.EINVAL, errno.EISDIR, errno.ELOOP, errno.ENAMETOOLONG,
+    errno.ENODEV, errno.ENOENT, errno.ENOSPC, errno.ENOTDIR, errno.ENOTSUP, errno.EPERM, errno.EROFS, errno.EXDEV,
+}  # fmt: skip
+
+
 def is_transient(error: BaseException) -> bool:
-    """Whether a retry can help: decided here, once, for every retry in Headrace."""
+    """Whether a retry can help: decided here, once, for every retry in Headrace.
+
+    A worker process that died (of too little memory, perhaps) is tried again too.
+    """
     if isinstance(error, HeadraceError):
         return isinstance(error, TransientError)
-    if isinstance(error, FileNotFoundError | PermissionError | NotADirectoryError | IsADirectoryError):
+    if isinstance(
+        error, FileNotFoundError | FileExistsError | PermissionError | NotADirectoryError | IsADirectoryError
+    ):
         return False
-    return isinstance(error, OSError | TimeoutError)
+    if isinstance(error, OSError):  # TimeoutError, ConnectionError and pebble's ProcessExpired are such
+        return error.errno not in LASTING
+    return isinstance(error, BrokenExecutor)

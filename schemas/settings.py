@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import platformdirs
 from pydantic import AfterValidator, BeforeValidator, Field, SecretStr
@@ -36,11 +36,22 @@ def _well_formed(reranker: str) -> str:
     return reranker
 
 
+def _without_defaults(schema: dict[str, Any]) -> None:
+    """A form made of the schema, such as Prefect's for a run, would send each default as if somebody had set it."""
+    for described in schema["properties"].values():
+        described.pop("default", None)
+
+
 class Settings(BaseSettings):
     """Settings of ingest and query; frozen, passed to whoever needs them."""
 
     model_config = SettingsConfigDict(
-        env_prefix="HEADRACE_", toml_file="headrace.toml", frozen=True, extra="forbid", env_ignore_empty=True
+        env_prefix="HEADRACE_",
+        toml_file="headrace.toml",
+        frozen=True,
+        extra="forbid",
+        env_ignore_empty=True,
+        json_schema_extra=_without_defaults,
     )
 
     store: Path = Field(Path("index"), description="Folder of the store.")

@@ -41,8 +41,8 @@ def head(block: Block, form: Form) -> str:
         return f"<passage{''.join(f' {name}={_attribute(value)}' for name, value in attributes.items() if value)}>"
     page = f", page {pages(block)}" if pages(block) else ""
     # in one line: one that began with a code span could be taken for a fence
-    source = f"[{block.number}] {_code_span(_line(block.path))}{page}"
-    return f"{source} · {_code_span(where)}\n" if where else f"{source}\n"
+    source = f"[{block.number}] {code_span(_line(block.path))}{page}"
+    return f"{source} · {code_span(where)}\n" if where else f"{source}\n"
 
 
 def body(text: str, form: Form) -> str:
@@ -75,7 +75,8 @@ def _line(text: str) -> str:
     return " ".join(text.split())
 
 
-def _code_span(line: str) -> str:
+def code_span(line: str) -> str:
+    """A line as Markdown that shows it as it is."""
     ticks = "`" * (_longest_run(line) + 1)
     pad = " " if line.startswith("`") or line.endswith("`") else ""
     return f"{ticks}{pad}{line}{pad}{ticks}"
