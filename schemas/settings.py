@@ -37,9 +37,13 @@ def _well_formed(reranker: str) -> str:
 
 
 def _without_defaults(schema: dict[str, Any]) -> None:
-    """A form made of the schema, such as Prefect's for a run, would send each default as if somebody had set it."""
+    """A form made of the schema, such as Prefect's for a run, would send each default as if somebody had set it.
+
+    A switch has no third position there: it keeps its default.
+    """
     for described in schema["properties"].values():
-        described.pop("default", None)
+        if described.get("type") != "boolean":
+            described.pop("default", None)
 
 
 class Settings(BaseSettings):
