@@ -297,7 +297,7 @@ def _ingest(sources: list[str], settings: Settings, *, track: bool, as_json: boo
     from flows.tracking import api_configured
 
     with ProgressBars(err) as bars:
-        if track or api_configured():
+        if track or api_configured() or settings.task_runner != "threads":
             bars.say("connecting to Prefect")
             from flows.tracking import tracked_refresh as run
         else:

@@ -12,12 +12,12 @@ from functools import partial
 from typing import Any
 
 from prefect import flow, task
-from prefect.futures import PrefectFuture
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from flows import artifacts
 from flows.log import run_log
 from flows.published import announce, announced
+from flows.runners import stages
 from schemas.records import RefreshSummary
 from schemas.settings import Settings
 from tasks.chunk import chunk_batch
@@ -58,12 +58,6 @@ TASKS: dict[Callable[..., Any], Any] = {
 }
 
 
-def submit(stage: Callable[..., Any], *arguments: Any) -> PrefectFuture[Any]:
-    """Run a stage as a task run of the flow run that is under way."""
-    future: PrefectFuture[Any] = TASKS[stage].submit(*arguments)
-    return future
-
-
 def _log_progress(stage: str, done: int, total: int) -> None:
     logger.info("progress stage=%s done=%d total=%d", stage, done, total)
 
@@ -83,16 +77,26 @@ def refresh_flow(
         settings: Settings to use; those of the environment and headrace.toml where none are given.
         patience_s: Seconds to wait for another writer to end, a source to answer, or what else passes.
     """
-    used, bar = settings or Settings(), artifacts.Progress()
+    # with each task a worker gets this flow, pickled with all that its body names, from a file that it may not have
+    from flows.refresh import refresh_store
+
+    return refresh_store(sources, settings or Settings(), patience_s)
+
+
+def refresh_store(sources: list[str], settings: Settings, patience_s: float) -> RefreshSummary:
+    """What the flow does."""
+    # workers may be started in other folders
+    absolute = {name: getattr(settings, name).absolute() for name in ("store", "cache")}
+    settings, bar = settings.model_copy(update=absolute), artifacts.Progress()
 
     def report(stage: str, done: int, total: int) -> None:
         progress.get()(stage, done, total)
         bar.report(stage, done, total)
 
-    with run_log():
-        summary = patiently(partial(refresh, sources, used, submit, report), patience_s)
+    with run_log(), stages(TASKS, settings) as submit:
+        summary = patiently(partial(refresh, sources, settings, submit, report), patience_s)
         if summary.gate:  # it published in this thread, not in a task
-            announce(used.store, read(used.store))
+            announce(settings.store, read(settings.store))
         bar.end(summary)
         artifacts.keep(summary)
     return summary

@@ -18,6 +18,7 @@
     │   ├── StoreFormat          the store was written by another version of Headrace
     │   ├── StoreNotWritable     the disk is full, or the store may not be written
     │   ├── CorruptStore         a file of the store is damaged or missing
+    │   ├── NotShared            a worker of a cluster does not see a folder that the flow's process sees
     │   └── ParseFailed          one document cannot be parsed; it goes to quarantine
     └── TransientError           trying again may help
         ├── StoreBusy            another process is writing to the store
@@ -110,6 +111,10 @@ class StoreNotWritable(TerminalError):
 
 class CorruptStore(TerminalError):
     """A file of the store is damaged or missing."""
+
+
+class NotShared(TerminalError):
+    """A worker of a cluster does not see a folder that the flow's process sees."""
 
 
 class ParseFailed(TerminalError):

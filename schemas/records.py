@@ -102,6 +102,14 @@ CHUNKS = pa.schema(
 )
 
 
+TEXTS = pa.schema(  # what a batch has to embed
+    [
+        pa.field("chunk_hash", pa.string(), nullable=False),
+        pa.field("text", pa.string(), nullable=False),
+    ]
+)
+
+
 def embeddings_schema(dim: int) -> pa.Schema:
     """Schema of a ledger part: one row a distinct chunk text, unit-norm float32 vectors of `dim` values."""
     return pa.schema(
@@ -193,7 +201,8 @@ class BatchRef:
     """A micro-batch on disk: what the stages hand each other instead of its rows.
 
     Parsed: `<folder>/<name>.documents.parquet` (DOCUMENTS) and `.elements.parquet` (ELEMENTS). Chunked, and so whole
-    and fit for a later run to go on from: `.staged.parquet` (DOCUMENTS) and `.chunks.parquet` (CHUNKS).
+    and fit for a later run to go on from: `.staged.parquet` (DOCUMENTS) and `.chunks.parquet` (CHUNKS). Before and
+    after embedding: the TEXTS that no ledger holds, and their vectors, in files of `embeddings_schema`.
     """
 
     folder: Path
@@ -203,6 +212,8 @@ class BatchRef:
     chunks: int = 0
     embedded: int = 0
     reused: int = 0
+    texts: Path | None = None
+    vectors: tuple[Path, ...] = ()
     seconds: dict[str, float] = field(default_factory=dict)  # work time a stage
 
     def part(self, kind: str) -> Path:

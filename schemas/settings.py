@@ -127,6 +127,16 @@ class Settings(BaseSettings):
     embed_threads: int = Field(2, ge=1, description="Threads that embed and rerank, each on a core of its own.")
     batch_documents: int = Field(32, ge=1, description="Documents in a micro-batch.")
     batch_bytes: int = Field(1_000_000, ge=1, description="Bytes of files in a micro-batch, a larger file alone.")
+    task_runner: str = Field(
+        "threads",
+        pattern=r"^(threads|processes|(dask|ray)(:\S+)?)$",
+        description="Where a flow run parses, chunks and embeds: in threads of its process, in processes, or on dask "
+        "or ray, each a cluster on this machine for the time of the run, or the one at an address, "
+        "dask:tcp://HOST:8786, ray:ray://HOST:10001, whose workers see sources and store under the same paths.",
+    )
+    task_workers: int = Field(
+        2, ge=1, description="Workers that task_runner starts, or that its cluster has; a batch of a stage each."
+    )
     publish_chunks: int = Field(8192, ge=1, description="Chunks after which a long ingest publishes a generation.")
     publish_seconds: float = Field(30.0, gt=0, description="Seconds after which it does, if that is sooner.")
 

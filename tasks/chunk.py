@@ -25,6 +25,7 @@ import pyarrow.parquet as pq
 from schemas.records import CHUNKS, DOCUMENTS, BatchRef, Chunk, Element
 from schemas.settings import Settings
 from tasks.models import load_tokenizer, tokenizer_fingerprint
+from tasks.shared import must_see
 from tasks.timing import timed
 
 CHUNKER_VERSION = "2"
@@ -111,7 +112,11 @@ def chunk_hash(text: str) -> str:
 
 @timed("chunk")
 def chunk_batch(batch: BatchRef, settings: Settings) -> BatchRef:
-    """Chunk a parsed batch: reads its documents and elements, writes its chunks and its documents' chunk counts."""
+    """Chunk a parsed batch: reads its documents and elements, writes its chunks and its documents' chunk counts.
+
+    Raises NotShared, ModelNotFound.
+    """
+    must_see(batch.folder)
     tokenizer = load_tokenizer(settings)
 
     def count_tokens(texts: Sequence[str]) -> list[int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import importlib.metadata
 import json
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -23,6 +24,7 @@ from schemas.records import DOCUMENTS, ELEMENTS, BatchRef, FileState
 from schemas.settings import Settings
 from tasks.chunk import chunker_fingerprint
 from tasks.parsing.pool import Outcome, open_parsers
+from tasks.shared import must_see
 from tasks.timing import timed
 
 # our own number, raised when the same file gives other elements, and the version of the library below; read from the
@@ -47,7 +49,14 @@ def document_id(state: FileState, *, failed: bool = False) -> str:
 
 @timed("parse")
 def parse_batch(files: Sequence[FileState], folder: Path, name: str, settings: Settings) -> BatchRef:
-    """Parse `files` and write the documents and elements of batch `name` into `folder`."""
+    """Parse `files` and write the documents and elements of batch `name` into `folder`, which is there.
+
+    Raises NotShared.
+    """
+    must_see(folder)
+    if ":" in settings.task_runner:  # on another machine what is not mounted would look deleted
+        for root in {_root(state) for state in files if state.is_local}:
+            must_see(root)
     with TemporaryDirectory(prefix="headrace-download-") as folder_of_copies:
         copies = _local_copies(files, Path(folder_of_copies), settings)
         parsed = iter(open_parsers(settings).parse_many([copy for copy in copies if isinstance(copy, Path)]))
@@ -59,12 +68,17 @@ def parse_batch(files: Sequence[FileState], folder: Path, name: str, settings: S
         if not isinstance(outcome, ParseFailed)
         for element in outcome.elements
     ]
-    folder.mkdir(parents=True, exist_ok=True)
     failures = sum(isinstance(outcome, ParseFailed) for outcome in outcomes)
     batch = BatchRef(folder, name, documents=len(files), quarantined=failures)
     pq.write_table(pa.Table.from_pylist(elements, schema=ELEMENTS), batch.part("elements"))
     pq.write_table(pa.Table.from_pylist(documents, schema=DOCUMENTS), batch.part("documents"))
     return batch
+
+
+def _root(state: FileState) -> Path:
+    """The folder that a local file's source is, or is in; of a glob the one above its first wildcard."""
+    shared = Path(os.path.commonpath([state.source, state.path]))
+    return shared.parent if shared == Path(state.path) else shared
 
 
 def _local_copies(files: Sequence[FileState], folder: Path, settings: Settings) -> list[Path | ParseFailed]:

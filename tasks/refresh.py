@@ -28,7 +28,7 @@ from schemas.settings import Settings
 from tasks.carry import carry_over
 from tasks.chunk import chunk_batch, chunker_fingerprint
 from tasks.compact import collect_garbage, compact_store, compaction_under_way, stop_compactions
-from tasks.embed import embed_batch, open_ledger
+from tasks.embed import Embedding, embed_batch, open_ledger
 from tasks.evaluate.judged import Judged, read_folder
 from tasks.known import LiveDocuments
 from tasks.merge import merge_batches
@@ -44,8 +44,8 @@ from tasks.store.writer import Gate, clear_staging, writing
 
 logger = logging.getLogger(__name__)
 
-# Batches of one stage under way at once: one at work, one waiting, so that no stage idles and memory stays flat.
-AHEAD = 2
+# Batches of one stage that wait, beside those at work: no stage idles, and memory stays flat.
+WAITING = 1
 
 
 # What the summary takes over from the plan.
@@ -138,7 +138,7 @@ class Refresher:
                 clear_staging(settings.store)
                 ledger.close()
             except BaseException:  # Ctrl-C too: the stages under way end at their next step
-                ledger.stop()
+                run.embedding.stop()
                 close_parsers()
                 open_ledger.cache_clear()
                 raise
@@ -201,6 +201,8 @@ class _Run:
         self.parsed = 0  # documents, those that an earlier run staged included
         self.obsolete = plan.obsolete  # buried by the first publish
         self.compactions: list[Future] = []  # beside the other stages
+        self.folder = settings.store / "staging" / f"{time.time_ns()}-{os.getpid()}"
+        self.embedding = Embedding(open_ledger(settings.store, base.embedder), self.folder, base.embedder)
         counts = {name: getattr(plan, name) for name in PLANNED}
         self.summary = RefreshSummary(store=str(settings.store), generation=base.number, **counts)
 
@@ -230,14 +232,27 @@ class _Run:
 
     def _embedded(self) -> Iterator[BatchRef]:
         """Embedded batches: carried over, left by a run that was killed, and newly parsed."""
-        settings, submit = self.settings, self.submit
-        folder = settings.store / "staging" / f"{time.time_ns()}-{os.getpid()}"
-        adopted, files = _adopt(settings.store, self.plan.to_parse, settings)
+        settings, folder = self.settings, self.folder
+        folder.mkdir(parents=True)
+        self.embedding.take_up()
+        adopted, files = _adopt(folder, self.plan.to_parse, settings)
         batches = enumerate(_batches(files, settings))
-        parsed = _pipelined(submit, parse_batch, ((batch, folder, f"{n:06d}", settings) for n, batch in batches))
-        chunked = _pipelined(submit, chunk_batch, ((batch, settings) for batch in parsed))
+        parsed = self._pipelined(parse_batch, ((batch, folder, f"{n:06d}", settings) for n, batch in batches))
+        chunked = self._pipelined(chunk_batch, ((batch, settings) for batch in parsed))
         ready = itertools.chain(self._carried(folder), self._reported(adopted), self._reported(chunked))
-        yield from _pipelined(submit, embed_batch, ((batch, settings) for batch in ready))
+        noted = ((self.embedding.note(batch), settings) for batch in ready)
+        yield from map(self.embedding.keep, self._pipelined(embed_batch, noted))
+
+    def _pipelined(self, stage: Callable[..., BatchRef], arguments: Iterable[tuple[Any, ...]]) -> Iterator[BatchRef]:
+        """Run `stage` over `arguments`, a few at once; results in order."""
+        workers = 1 if self.settings.task_runner == "threads" else self.settings.task_workers
+        under_way: deque[Future] = deque()
+        for args in arguments:
+            under_way.append(self.submit(stage, *args))
+            if len(under_way) >= workers + WAITING:
+                yield under_way.popleft().result()
+        while under_way:
+            yield under_way.popleft().result()
 
     def _carried(self, folder: Path) -> Iterator[BatchRef]:
         if self.plan.carried:
@@ -289,19 +304,6 @@ class _Run:
         return self.summary.gate
 
 
-def _pipelined(
-    submit: Submit, stage: Callable[..., BatchRef], arguments: Iterable[tuple[Any, ...]]
-) -> Iterator[BatchRef]:
-    """Run `stage` over `arguments`, AHEAD of them at once; results in order."""
-    under_way: deque[Future] = deque()
-    for args in arguments:
-        under_way.append(submit(stage, *args))
-        if len(under_way) > AHEAD - 1:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
-
-
 def _batches(files: Sequence[FileState], settings: Settings) -> Iterator[list[FileState]]:
     batch: list[FileState] = []
     for state in files:
@@ -314,16 +316,18 @@ def _batches(files: Sequence[FileState], settings: Settings) -> Iterator[list[Fi
         yield batch
 
 
-def _adopt(store: Path, files: Sequence[FileState], settings: Settings) -> tuple[list[BatchRef], list[FileState]]:
+def _adopt(folder: Path, files: Sequence[FileState], settings: Settings) -> tuple[list[BatchRef], list[FileState]]:
     """Batches that a run staged and that are still wanted whole, and the files that they leave to parse.
 
     The others are removed: a gate may refuse run after run, and only one that ends well clears all of its staging.
+    `folder` is this run's own.
     """
+    staging = folder.parent
     wanted = {(state.uri, state.content_hash): state for state in files}
     parser = parser_fingerprint(settings)
     current = {parser, f"{parser}+{chunker_fingerprint(settings)}"}
     adopted = []
-    for path in sorted((store / "staging").glob("*/*.staged.parquet")):
+    for path in sorted(staging.glob("*/*.staged.parquet")):
         rows = pq.read_table(
             path, columns=["uri", "content_hash", "fingerprint", "chunk_count", "error_kind"]
         ).to_pylist()
@@ -335,9 +339,9 @@ def _adopt(store: Path, files: Sequence[FileState], settings: Settings) -> tuple
             quarantined = sum(row["error_kind"] is not None for row in rows)
             adopted.append(replace(batch, chunks=sum(row["chunk_count"] for row in rows), quarantined=quarantined))
     kept = {batch.part(kind) for batch in adopted for kind in ("staged", "chunks")}
-    for path in set((store / "staging").glob("*/*")) - kept:
+    for path in set(staging.glob("*/*")) - kept:
         path.unlink()
-    for folder in (store / "staging").iterdir():
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    for other in staging.iterdir():
+        if other != folder and not any(other.iterdir()):
+            other.rmdir()
     return adopted, list(wanted.values())

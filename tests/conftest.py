@@ -14,8 +14,9 @@ for name in [name for name in os.environ if name.startswith("HEADRACE_") or name
 
 from schemas.settings import Settings  # noqa: E402
 
-SHARED = Path(__file__).parents[2] / "shared"
-CORPUS = Path(__file__).parent / "corpus"
+ROOT = Path(__file__).parents[1]
+SHARED = ROOT.parent / "shared"
+CORPUS = ROOT / "tests" / "corpus"
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import stat
 import threading
@@ -9,6 +10,7 @@ from collections.abc import Sequence
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context
+from multiprocessing.util import Finalize
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import NamedTuple
@@ -174,16 +176,27 @@ def _refused(path: Path, settings: Settings) -> ParseFailed | None:
     return None
 
 
+# What a pool goes by.
+PARSING = ("languages", "max_file_mb", "parse_memory_mb", "parse_timeout_s", "parse_workers")
+
 _pools: dict[Settings, ParserPool] = {}
 _pools_lock = threading.Lock()
 
 
 def open_parsers(settings: Settings) -> ParserPool:
-    """The process's parser pool for `settings`."""
+    """The process's parser pool for `settings`: those that differ in anything else share it."""
+    settings = Settings.model_construct(**{name: getattr(settings, name) for name in PARSING})
     with _pools_lock:
+        _close_at_exit()
         if settings not in _pools:
             _pools[settings] = ParserPool(settings)
         return _pools[settings]
+
+
+@functools.cache
+def _close_at_exit() -> None:
+    """For a task runner's worker: it ends by waiting for its own processes, before atexit could stop them."""
+    Finalize(None, close_parsers, exitpriority=1)
 
 
 def close_parsers() -> None:

@@ -12,8 +12,7 @@ from __future__ import annotations
 import itertools
 import json
 import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import CancelledError
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -49,7 +48,6 @@ class Ledger:
         self._sweep()
         self._con = connect(vectors=False)
         self._lock = threading.Lock()
-        self._stopped = threading.Event()
         self._folded: set[Path] = set()  # whoever listed them before may still read them
 
     def _sweep(self) -> None:
@@ -73,18 +71,19 @@ class Ledger:
         """Embed those of `texts` (chunk hash → text) that are not known, append them, and return how many they were.
 
         `encode` takes n texts and returns float32[n, dim]. One caller at a time, so that no text is embedded twice.
-        Raises CancelledError after `stop`; what was appended stays.
         """
         with self._lock:
-            known = self._known(list(texts))
-            missing = [key for key in texts if key not in known]
+            missing = self._missing(texts)
             for start in range(0, len(missing), PART_ROWS):
                 part = missing[start : start + PART_ROWS]
-                if self._stopped.is_set():
-                    raise CancelledError
-                self._append(part, encode([texts[key] for key in part]))
+                self._write(embeddings(part, encode([texts[key] for key in part])))
             self._fold()
             return len(missing)
+
+    def missing(self, hashes: Iterable[str]) -> list[str]:
+        """Those of `hashes` that have no vector here, in their order."""
+        with self._lock:
+            return self._missing(hashes)
 
     def add(self, table: pa.Table) -> None:
         """Append vectors that were computed before; `table` is of `embeddings_schema`."""
@@ -92,30 +91,22 @@ class Ledger:
             self._write(table)
             self._fold()
 
-    def stop(self) -> None:
-        """Let a call of `ensure` under way end after the part that it is at."""
-        self._stopped.set()
-
     def close(self) -> None:
         """Remove the parts that were folded into others; nobody reads the ledger any more."""
         for part in self._folded:
             part.unlink(missing_ok=True)
         self._folded.clear()
 
-    def _known(self, hashes: list[str]) -> set[str]:
-        parts = self.parts()
-        if not parts:
-            return set()
+    def _missing(self, hashes: Iterable[str]) -> list[str]:
+        parts, asked = self.parts(), list(hashes)
+        if not parts or not asked:
+            return asked
         rows = self._con.execute(
             "SELECT chunk_hash FROM read_parquet($parts) WHERE chunk_hash IN (SELECT unnest($hashes))",
-            {"parts": [str(part) for part in parts], "hashes": hashes},
+            {"parts": [str(part) for part in parts], "hashes": asked},
         )
-        return {chunk_hash for (chunk_hash,) in rows.fetchall()}
-
-    def _append(self, hashes: list[str], vectors: np.ndarray) -> None:
-        dim = vectors.shape[1]
-        column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), type=pa.float32()), dim)
-        self._write(pa.Table.from_arrays([pa.array(hashes, type=pa.string()), column], schema=embeddings_schema(dim)))
+        known = {chunk_hash for (chunk_hash,) in rows.fetchall()}
+        return [chunk_hash for chunk_hash in asked if chunk_hash not in known]
 
     def _write(self, table: pa.Table, folded: Sequence[Path] = ()) -> None:
         aside = self.folder / "part.tmp"
@@ -129,6 +120,13 @@ class Ledger:
             if len(group) >= FOLD or sum(group.values()) >= most:
                 self._write(pa.concat_tables([pq.read_table(part) for part in group]), list(group))
                 self._folded |= set(group)
+
+
+def embeddings(hashes: Sequence[str], vectors: np.ndarray) -> pa.Table:
+    """float32[n, dim] `vectors` and their keys as a table of `embeddings_schema`."""
+    dim = vectors.shape[1]
+    column = pa.FixedSizeListArray.from_arrays(pa.array(vectors.ravel(), type=pa.float32()), dim)
+    return pa.Table.from_arrays([pa.array(hashes, type=pa.string()), column], schema=embeddings_schema(dim))
 
 
 def damaged_parts(folder: Path) -> list[Path]:

@@ -316,7 +316,7 @@ def test_staged_batches_of_a_killed_run_are_not_parsed_again(
         raise RuntimeError("power cut")
 
     with monkeypatch.context() as broken:
-        broken.setattr(tasks.store.ledger.Ledger, "ensure", fail)
+        broken.setattr(tasks.store.ledger.Ledger, "add", fail)
         with pytest.raises(RuntimeError, match="power cut"):
             ingest(docs, settings)
     staged = [
@@ -351,7 +351,7 @@ def test_ledger_is_opened_once_however_many_batches_wait(
 
     monkeypatch.setattr("tasks.embed.Ledger", SlowLedger)
     with monkeypatch.context() as broken:
-        broken.setattr(SlowLedger, "ensure", lambda *_: 1 / 0)
+        broken.setattr(SlowLedger, "add", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             ingest(docs, settings)
     opened.clear()
