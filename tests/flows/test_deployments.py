@@ -1,9 +1,10 @@
-"""The flows under a real Prefect server: retries, names, artifacts, events; and what is deployed, and how."""
+"""The flows under a real Prefect server: deployed and started twice at once, killed and gone on with, their events."""
 
 from __future__ import annotations
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psutil
 import pytest
 import yaml
 
@@ -21,9 +23,11 @@ from flows.serve import serve
 from schemas.errors import TerminalError
 from schemas.settings import Settings
 from tasks.search import search
+from tasks.store.generation import current_number
 from tests.conftest import CORPUS
 
 ROOT = Path(__file__).parents[2]
+DOCUMENTS = len(list(CORPUS.iterdir()))
 PATIENCE_S = 240.0  # of what takes seconds on a machine that has nothing else to do
 
 
@@ -90,6 +94,10 @@ class Api:
             return None if given.status_code == 503 else given  # SQLite's lock was not to be had in time
 
         return until(answer).raise_for_status().json()
+
+    def start(self, deployment: str, **parameters: Any) -> str:
+        found = self.get(f"/deployments/name/{deployment}")
+        return str(self.post(f"/deployments/{found['id']}/create_flow_run", parameters=parameters)["id"])
 
     def state(self, run: str) -> str:
         return str(self.get(f"/flow_runs/{run}")["state_name"])
@@ -204,3 +212,69 @@ def test_transient_failure_is_retried_and_a_changed_file_is_never_answered_from_
     assert "empty <b>.md" in data["refresh-quarantine"][1]
     log = api.post("/logs/filter", logs={"flow_run_id": {"any_": [runs[0]]}})
     assert sum("refreshed store=" in line["message"] for line in log) == 1
+
+
+@pytest.fixture
+def served(
+    server: dict[str, str], tmp_path: Path, make_settings: Callable[..., Settings]
+) -> Iterator[tuple[Settings, subprocess.Popen[str]]]:
+    """`headrace serve` of the sample corpus, batches of one document."""
+    settings = make_settings(batch_documents=1, publish_chunks=8)
+    command = ["serve", str(CORPUS), "--store", str(settings.store), "--cron", "", "--set", "batch_documents=1"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flows", *command, "--set", "publish_chunks=8"],
+        env=os.environ | server | {"HEADRACE_CACHE": str(settings.cache)},
+        cwd=ROOT,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert process.stderr is not None
+    while "refresh/refresh" not in (line := process.stderr.readline()):
+        assert line
+    try:
+        yield settings, process
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+@pytest.mark.slow
+def test_second_run_waits_goes_on_where_a_killed_one_stopped_and_triggers_what_follows(
+    served: tuple[Settings, subprocess.Popen[str]], api: Api
+) -> None:
+    settings, process = served
+    query = api.get("/deployments/name/query/query")["id"]
+    trigger = {
+        "type": "event",
+        "posture": "Reactive",
+        "expect": [EVENT],
+        "match": {"prefect.resource.id": resource_id(settings.store)},
+        "threshold": 1,
+        "within": 0,
+    }
+    parameters = {"text": "after generation {{ event.payload.generation }}"}
+    action = {"type": "run-deployment", "source": "selected", "deployment_id": query, "parameters": parameters}
+    api.post("/automations/", name="asks", trigger=trigger, actions=[action])
+
+    first = api.start("refresh/refresh")
+    until(lambda: api.state(first) == "Running")
+    second, third = api.start("refresh/refresh"), api.start("refresh/refresh")
+    until(lambda: api.state(second) == "AwaitingConcurrencySlot")
+    api.post(f"/flow_runs/{third}/set_state", state={"type": "CANCELLING"})
+    until((settings.store / "CURRENT").exists)
+    (run,) = [child for child in psutil.Process(process.pid).children() if "prefect" in " ".join(child.cmdline())]
+    run.kill()
+    until(lambda: api.state(first) == "Crashed")
+    ended = [task["name"] for task in api.task_runs(first) if task["state_name"] == "Completed"]
+    assert (staged := sum(name.startswith("chunk ") for name in ended))
+    until(lambda: api.state(second) == "Completed")
+    again = [task for task in api.task_runs(second) if task["name"].startswith("parse ")]
+    assert len(again) <= DOCUMENTS - staged
+    assert api.state(third) == "Cancelled"
+
+    until(lambda: api.generations(settings.store)[-1:] == [current_number(settings.store)])
+    heard = api.generations(settings.store)
+    assert len(heard) >= 2
+    asked = until(lambda: api.post("/flow_runs/filter", deployments={"id": {"any_": [query]}}))
+    assert {run["parameters"]["text"] for run in asked} <= {f"after generation {n}" for n in heard}
