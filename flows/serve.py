@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
@@ -80,6 +81,8 @@ def serve(
             evaluate_cron=evaluate_cron if golden else "",
         )
     ]
+    # Prefect's own way to end on SIGTERM: it stops its runs all the same, and would print this
+    warnings.filterwarnings("ignore", "coroutine 'Runner.astop' was never awaited", RuntimeWarning)
     runner = Runner(pause_on_shutdown=False)
     for deployment in deployments:
         runner.add_deployment(deployment)
