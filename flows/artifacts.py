@@ -87,7 +87,8 @@ def keep(summary: RefreshSummary) -> None:
     store = Path(summary.store)
     if read(store).quarantined:
         rows = [
-            {"path": file.path, "kind": file.kind, "reason": file.reason} for file in store_status(store).quarantine
+            {"path": _literal(file.path), "kind": file.kind, "reason": _literal(file.reason)}
+            for file in store_status(store).quarantine
         ]
         with shown():
             create_table_artifact(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
@@ -209,7 +210,9 @@ def test_transient_failure_is_retried_and_a_changed_file_is_never_answered_from_
     assert data.keys() == {f"refresh-{part}" for part in ("summary", "throughput", "timings", "quarantine", "progress")}
     assert data["refresh-progress"] == ("progress", 100.0)
     assert data["refresh-timings"][1].startswith("data:image/svg+xml;base64,")
-    assert "empty <b>.md" in data["refresh-quarantine"][1]
+    (quarantined,) = json.loads(data["refresh-quarantine"][1])
+    assert quarantined["path"] == f"`{docs / 'empty <b>.md'}`"  # as code, not as HTML
+    assert quarantined["reason"].startswith("`")
     log = api.post("/logs/filter", logs={"flow_run_id": {"any_": [runs[0]]}})
     assert sum("refreshed store=" in line["message"] for line in log) == 1
 
