@@ -9,7 +9,6 @@ import typer
 
 from flows.options import StoreOption, err, settings_of
 from flows.serving import warm
-from flows.tracking import api_configured, require_api
 
 
 def query_worker(store: StoreOption = None) -> None:
@@ -20,6 +19,8 @@ def query_worker(store: StoreOption = None) -> None:
 
     Example: headrace query-worker --store ./index
     """
+    from flows.tracking import api_configured, require_api
+
     if not api_configured():
         raise typer.BadParameter(
             "no Prefect API is configured; start one with `prefect server start` and set PREFECT_API_URL as it says"

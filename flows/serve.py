@@ -11,9 +11,7 @@ from typing import Annotated
 import typer
 
 from flows.options import SetOption, StoreOption, err, pair, settings_of
-from flows.tracking import api_configured, require_api
 from schemas.errors import TerminalError
-from tasks.sources import source_name
 
 
 def serve(
@@ -56,6 +54,8 @@ def serve(
 
     Example: headrace serve ~/docs --store ./index --cron "*/15 * * * *"
     """
+    from flows.tracking import api_configured, require_api
+
     flags = {name for name, _ in (pair("--set", entry) for entry in set_ or ())} | {"store"}
     settings = settings_of(store, set_, {})
     absolute = settings.model_copy(update={"store": settings.store.absolute()})
@@ -95,6 +95,8 @@ def serve(
 
 def _absolute(source: str) -> str:
     """A source that means the same in every folder: runs have one of their own."""
+    from tasks.sources import source_name
+
     return f"@{Path(source[1:]).absolute()}" if source.startswith("@") else source_name(source)
 
 

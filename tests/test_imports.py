@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -30,3 +32,9 @@ def test_package_imports_only_what_lies_below_it(package: str) -> None:
     for path in (ROOT / package).rglob("*.py"):
         wrong = {n for n in imported(path) for f in FORBIDDEN[package] if n == f or n.startswith(f"{f}.")}
         assert not wrong, f"{path} imports {wrong}"
+
+
+def test_command_line_starts_without_what_only_some_commands_need() -> None:
+    code = "import sys, flows.cli; print({'prefect', 'torch', 'tasks.refresh', 'tasks.search'} & sys.modules.keys())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert done.stdout == "set()\n"
