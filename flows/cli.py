@@ -27,8 +27,10 @@ from flows.options import (
     AfterOption,
     BeforeOption,
     DeadlineOption,
+    ExcludeOption,
     GateOption,
     GenerationOption,
+    IncludeOption,
     JsonOption,
     MetaOption,
     PathOption,
@@ -81,13 +83,8 @@ def ingest(
         ),
     ],
     store: StoreOption = None,
-    include: Annotated[
-        list[str] | None,
-        typer.Option("--include", metavar="GLOB", help="Only files like this, as in .gitignore: '*.md'. Repeatable."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="GLOB", help="No files like this. Repeatable.")
-    ] = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     gate: GateOption = None,
     set_: SetOption = None,
     allow_deletes: Annotated[

@@ -36,6 +36,13 @@ SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="NAME=VALUE", help="Any setting; `headrace settings` lists them. Repeatable."),
 ]
+IncludeOption = Annotated[
+    list[str] | None,
+    typer.Option("--include", metavar="GLOB", help="Only files like this, as in .gitignore: '*.md'. Repeatable."),
+]
+ExcludeOption = Annotated[
+    list[str] | None, typer.Option("--exclude", metavar="GLOB", help="No files like this. Repeatable.")
+]
 GateOption = Annotated[
     Path | None,
     typer.Option("--gate", metavar="FOLDER", help=f"{described('gate')} For none where one is set: --set gate="),

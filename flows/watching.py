@@ -8,7 +8,17 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from flows.options import GateOption, SetOption, StoreOption, described, err, out, settings_of
+from flows.options import (
+    ExcludeOption,
+    GateOption,
+    IncludeOption,
+    SetOption,
+    StoreOption,
+    described,
+    err,
+    out,
+    settings_of,
+)
 
 
 def watch(
@@ -17,13 +27,8 @@ def watch(
         typer.Argument(help="Folders, files, quoted globs; URLs are looked at from time to time.", metavar="SOURCE..."),
     ],
     store: StoreOption = None,
-    include: Annotated[
-        list[str] | None,
-        typer.Option("--include", metavar="GLOB", help="Only files like this, as in .gitignore: '*.md'. Repeatable."),
-    ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option("--exclude", metavar="GLOB", help="No files like this. Repeatable.")
-    ] = None,
+    include: IncludeOption = None,
+    exclude: ExcludeOption = None,
     debounce: Annotated[
         float | None, typer.Option("--debounce", metavar="SECONDS", help=described("debounce_s"))
     ] = None,
