@@ -20,13 +20,7 @@ from prefect import flow
 from prefect.deployments import run_deployment
 from prefect.futures import wait
 from prefect.runner import Runner
-from prefect.settings import (
-    PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-    PREFECT_LOCAL_STORAGE_PATH,
-    get_current_settings,
-    temporary_settings,
-)
-from prefect.testing.utilities import prefect_test_harness
+from prefect.settings import get_current_settings
 from prefect.utilities.annotations import unmapped
 
 from flows.query import query_flow
@@ -45,16 +39,6 @@ ROOT = Path(__file__).parents[2]
 QUESTION = QUERIES["vector"]
 
 pytestmark = [pytest.mark.slow, pytest.mark.usefixtures("api")]
-
-
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    storage = tmp_path_factory.mktemp("results")
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None, PREFECT_LOCAL_STORAGE_PATH: storage}),
-    ):
-        yield
 
 
 def found(result: SearchResult) -> list[tuple[str, float]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -41,18 +40,6 @@ def in_threads(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> t
     store = tmp_path_factory.mktemp("threads") / "store"
     summary = local_refresh([str(CORPUS)], Settings(store=store, **common(model_cache)), lambda *_: None)
     return summary, store
-
-
-@pytest.fixture(scope="module")
-def api() -> Iterator[None]:
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
-    from prefect.testing.utilities import prefect_test_harness
-
-    with (
-        prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
-    ):
-        yield
 
 
 @pytest.mark.slow
