@@ -18,6 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from schemas.records import TEXTS, BatchRef
@@ -85,10 +86,9 @@ class Embedding:
                 continue
             if (table.schema.metadata or {}).get(MODEL) == self._model.encode():
                 # a run that was killed just after it had added them has them there already
-                missing = set(self._ledger.missing(table["chunk_hash"].to_pylist()))
-                rows = table.filter(pa.array([key in missing for key in table["chunk_hash"].to_pylist()], pa.bool_()))
-                if rows.num_rows:
-                    self._ledger.add(rows)
+                missing = self._ledger.missing(table["chunk_hash"].to_pylist())
+                if missing:
+                    self._ledger.add(table.filter(pc.is_in(table["chunk_hash"], pa.array(missing))))
             path.unlink()
 
     def stop(self) -> None:
