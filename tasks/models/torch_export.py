@@ -22,6 +22,7 @@ from onnxruntime.quantization import QuantType, quantize_dynamic
 from schemas.errors import HeadraceError
 from tasks.models.export import Exported, Kind
 from tasks.models.folders import ModelFolder, Precision, describe
+from tasks.models.maxsim import MODEL_TYPE, attend
 
 
 class Embedding(torch.nn.Module):
@@ -72,20 +73,7 @@ class FirstToken(torch.nn.Module):
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor | None, *_: object, **__: object) -> torch.Tensor:
         """float32[batch, tokens, dim], and float32[batch, 1, 1 or tokens, tokens] to add → float32[batch, 1, dim]."""
-        layer: Any = self.layer
-        attention = layer.attention.self
-        first = tokens[:, :1]
-
-        def heads(linear: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
-            read: torch.Tensor = linear(rows)
-            return read.view(*rows.shape[:2], -1, attention.attention_head_size).transpose(1, 2)
-
-        products = heads(attention.query, first) @ heads(attention.key, tokens).transpose(2, 3) * attention.scaling
-        weights = torch.softmax(products if mask is None else products + mask[:, :, :1], dim=-1)
-        read = (weights @ heads(attention.value, tokens)).transpose(1, 2).flatten(2)
-        attended = layer.attention.output(read, first)
-        reduced: torch.Tensor = layer.output(layer.intermediate(attended), attended)
-        return reduced
+        return attend(self.layer, tokens[:, :1], tokens, None if mask is None else mask[:, :, :1])
 
 
 class Logit(torch.nn.Module):
@@ -94,9 +82,9 @@ class Logit(torch.nn.Module):
     def __init__(self, body: transformers.PreTrainedModel, names: list[str]) -> None:
         super().__init__()
         self.body, self.names = body, names
-        base: Any = getattr(body, body.base_model_prefix)
-        if type(base.encoder.layer[-1]).__name__ in {"BertLayer", "RobertaLayer", "XLMRobertaLayer"}:
-            base.encoder.layer[-1] = FirstToken(base.encoder.layer[-1])
+        if body.config.model_type in {"bert", "roberta", "xlm-roberta"}:
+            layers: Any = getattr(body, body.base_model_prefix).encoder.layer
+            layers[-1] = FirstToken(layers[-1])
 
     def forward(self, *inputs: torch.Tensor) -> torch.Tensor:
         """int64[batch, tokens] for each of `names` → float32[batch]."""
@@ -130,8 +118,9 @@ def write_graph(model: ModelFolder, kind: Kind, precision: Precision, target: Pa
     """Write the graph in fp32, in the form that `precision` runs; the model's hidden size."""
     auto = transformers.AutoModelForSequenceClassification if kind == "cross-encoder" else transformers.AutoModel
     transformers.AttentionInterface.register("unmasked", unmasked_attention)
-    # of DeBERTa's own attention there is nothing to leave out
-    alone = kind == "cross-encoder" and precision == "int8" and model.config.get("model_type") != "deberta-v2"
+    # DeBERTa's own attention has nothing to leave out, and tasks.models.maxsim keeps query and passage apart by a mask
+    masked = model.config.get("model_type") in {"deberta-v2", MODEL_TYPE}
+    alone = kind == "cross-encoder" and precision == "int8" and not masked
     attention = "unmasked" if alone else "eager"
     body = auto.from_pretrained(
         model.path, attn_implementation=attention, dtype=torch.float32, local_files_only=True
@@ -144,7 +133,8 @@ def write_graph(model: ModelFolder, kind: Kind, precision: Precision, target: Pa
     output = "logit" if kind == "cross-encoder" else "embedding"
     torch.onnx.export(
         head,
-        tuple(torch.ones((2, 8), dtype=torch.int64) for _ in names),
+        # a query of four tokens and a passage of four, as token types tell them apart
+        tuple((torch.arange(8) >= 4 * (name == "token_type_ids")).long().repeat(2, 1) for name in names),
         str(target),
         dynamo=False,
         opset_version=17,

@@ -16,6 +16,7 @@ import torch
 from onnx import numpy_helper
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
+import tasks.models.maxsim  # noqa: F401  # makes its model known
 from tasks.models.published import PORTABLE
 from tasks.models.resolve import TOKENIZERS
 
@@ -42,7 +43,7 @@ def weights(graph: Path) -> dict[str, np.ndarray]:
         scaled: np.ndarray = whole * stored[f"{name}_scale"]
         return scaled
 
-    found = {name: value for name, value in stored.items() if re.search(r"\.(weight|bias)$", name)}
+    found = {name: value for name, value in stored.items() if re.search(r"\.(weight|bias|sharpness)$", name)}
     for node in nodes.node:
         if node.op_type == "Gather" and node.input[0].endswith(".weight_quantized"):
             found[node.input[0].removesuffix("_quantized")] = exact(node.input[0])

@@ -1,7 +1,7 @@
 """Questions with the passages that answer them, to train the bundled reranker on: stores, judged sets and lists.
 
     python -m tests.benchmarks.reranker_data FOLDER [MIRRORS [GROUP …]]
-        → FOLDER/<source>/{store,queries.jsonl,qrels.tsv,lists.parquet}
+        → FOLDER/<source>/{store,queries.jsonl,qrels.tsv,lists.parquet}, FOLDER/lists.parquet
 
 Reads ../shared/train and ../shared/corpora/aws, and, below MIRRORS, git mirrors of further documentation, papers and
 test collections. Kinds of questions: people's own; claims and summaries of papers, asked for the abstract; titles,
@@ -11,6 +11,7 @@ the names of two products turned round, so that the model reads more than the to
 
 Nothing of ../shared/eval, and no page that a question of tests/data/aws or of aws_docs_qa is about, is asked for; what
 other sources hold of the judged texts is left out (`Judgements`). GROUPs are names of `groups`: by default all of them.
+FOLDER/lists.parquet is what the bundled reranker learned from: some of the lists of each source, `LEARNED`.
 """
 
 from __future__ import annotations
@@ -25,12 +26,15 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 from rich.console import Console
 
 from flows.local import local_refresh
+from schemas.records import LISTS
 from schemas.settings import Settings
 from tasks.evaluate.judged import read_judged, read_qrels
 from tasks.store.reader import Reader
@@ -44,6 +48,13 @@ TRAIN = SHARED / "train"
 NEGATIVES = 5
 # of a query that has many answers, as those of test collections
 LISTS_A_QUERY = 4
+# So many lists of a source are learned from at most, and of a list so many passages: what people ask in many ways, and
+# collections whose questions have many answers, count for more than what was made by rule.
+LEARNED = {
+    "cacm": 1400, "wikipedia": 1000, "scitldr": 900, "aws-sentences": 900, "squad": 800, "covid": 700, "medquad": 700,
+    "faqs": 700, "cisi": 650, "pubmed": 600, "trials": 500, "med": 350, "policies": 300, "adi": 200,
+}  # fmt: skip
+PASSAGES = 5
 
 
 class Headings:
@@ -307,6 +318,25 @@ def write(source: Source, folder: Path) -> None:
     (folder / "qrels.tsv").write_text("\n".join(judged) + "\n")
 
 
+def learned(folder: Path) -> pa.Table:
+    """LISTS: the lists to learn from, of the sources in `folder`, in chance's order."""
+    chosen = []
+    for name, most in LEARNED.items():
+        if (lists := folder / name / "lists.parquet").exists():
+            rows = pq.read_table(lists).to_pylist()
+            chosen += [_shortened(row) for row in random.sample(rows, min(most, len(rows)))]
+    random.shuffle(chosen)
+    return pa.Table.from_pylist(chosen, schema=LISTS)
+
+
+def _shortened(row: dict[str, Any]) -> dict[str, Any]:
+    """A list with two positives at most and, of its negatives, as many as fit."""
+    positive = [i for i, gain in enumerate(row["gains"]) if gain > 0][:2]
+    negative = [i for i, gain in enumerate(row["gains"]) if gain <= 0]
+    kept = positive + random.sample(negative, min(len(negative), PASSAGES - len(positive)))
+    return {"query": row["query"], **{name: [row[name][i] for i in kept] for name in ("passages", "gains", "fusion")}}
+
+
 def main() -> None:
     """Write every source that is not there yet, and its lists."""
     into, mirrors = Path(sys.argv[1]), Path(sys.argv[2]) if len(sys.argv) > 2 else None
@@ -328,6 +358,8 @@ def main() -> None:
                 f"{name}: {len(source.documents):,} passages, {flips:,} contraries, {len(source.queries):,} questions, "
                 f"{pq.read_metadata(folder / 'lists.parquet').num_rows:,} lists"
             )
+    random.seed(7)
+    pq.write_table(learned(into), into / "lists.parquet")
 
 
 if __name__ == "__main__":

@@ -30,10 +30,14 @@ def make_tiny(folder: Path, *, logits: int | None, seed: int = 0) -> Path:
         BertModel(BertConfig(**_SIZES, vocab_size=30522)).save_pretrained(folder)
     else:
         BertForSequenceClassification(BertConfig(**_SIZES, vocab_size=30522, num_labels=logits)).save_pretrained(folder)
+    _copy_tokenizer(folder)
+    return folder
+
+
+def _copy_tokenizer(folder: Path) -> None:
     bundled = resolve("all-MiniLM-L6-v2", Settings())
     for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
         shutil.copy(bundled / name, folder)
-    return folder
 
 
 def make_tiny_encoder(folder: Path, seed: int = 0) -> Path:
@@ -44,6 +48,21 @@ def make_tiny_encoder(folder: Path, seed: int = 0) -> Path:
 def make_tiny_cross_encoder(folder: Path, seed: int = 0) -> Path:
     """A reranker with one logit."""
     return make_tiny(folder, logits=1, seed=seed)
+
+
+def make_tiny_maxsim(folder: Path) -> Path:
+    """A reranker that compares word by word, every weight of it drawn."""
+    import torch
+
+    from tasks.models.maxsim import MaxSimConfig, MaxSimForSequenceClassification
+
+    torch.manual_seed(0)
+    model = MaxSimForSequenceClassification(MaxSimConfig(**_SIZES, vocab_size=30522, num_labels=1))
+    torch.nn.init.uniform_(model.rarity.weight, 0.5, 8)
+    torch.nn.init.normal_(model.importance.weight, std=0.05)
+    model.save_pretrained(folder)
+    _copy_tokenizer(folder)
+    return folder
 
 
 def make_tiny_xlm_roberta(folder: Path) -> Path:

@@ -16,17 +16,21 @@ from schemas.errors import ModelMismatch
 from schemas.records import LISTS
 from schemas.settings import Settings
 from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.folders import describe
 from tasks.models.published import PORTABLE
-from tests.models.tiny import make_tiny_cross_encoder
+from tests.models.tiny import make_tiny_cross_encoder, make_tiny_maxsim
 
 MakeSettings = Callable[..., Settings]
 TEXTS = ["turn the certificate", "the service stopped when its capacity was reached", "rotate it " * 60]
 
 
-def test_what_is_shipped_scores_as_what_was_trained(make_settings: MakeSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [make_tiny_cross_encoder, make_tiny_maxsim])
+def test_what_is_shipped_scores_as_what_was_trained(
+    make_settings: MakeSettings, tmp_path: Path, make: Callable[[Path], Path]
+) -> None:
     from tasks.training.bundle import bundle
 
-    trained, shipped, card = make_tiny_cross_encoder(tmp_path / "trained"), tmp_path / "shipped", tmp_path / "card.md"
+    trained, shipped, card = make(tmp_path / "trained"), tmp_path / "shipped", tmp_path / "card.md"
     (trained / "config_sentence_transformers.json").write_text("{}")
     card.write_text("# A card\n")
     bundle(trained, 6.0, card, shipped)
@@ -44,13 +48,14 @@ def test_what_is_shipped_scores_as_what_was_trained(make_settings: MakeSettings,
         CrossEncoder(str(shipped), make_settings(rerank_precision="fp32"))
 
 
-def test_what_is_shipped_can_be_trained_on(make_settings: MakeSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("make", [make_tiny_cross_encoder, make_tiny_maxsim])
+def test_what_is_shipped_can_be_trained_on(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     """The weights come back as they were, within a step of int8; a short training from them changes them."""
     from tasks.training.bundle import bundle
     from tasks.training.train import Recipe, train
     from tasks.training.unpack import weights
 
-    trained, shipped, card = make_tiny_cross_encoder(tmp_path / "trained"), tmp_path / "shipped", tmp_path / "card.md"
+    trained, shipped, card = make(tmp_path / "trained"), tmp_path / "shipped", tmp_path / "card.md"
     (trained / "config_sentence_transformers.json").write_text("{}")
     card.write_text("# A card\n")
     drawn = np.random.default_rng(1)
@@ -68,8 +73,11 @@ def test_what_is_shipped_can_be_trained_on(make_settings: MakeSettings, tmp_path
     row = {"query": "rotate a certificate", "passages": TEXTS, "gains": [1.0, 0.0, 0.0], "fusion": [0.5, 0.7, 0.6]}
     pq.write_table(pa.Table.from_pylist([row] * 4, schema=LISTS), lists)
     steps: list[int] = []
-    recipe = Recipe(str(shipped), (str(lists),), str(tmp_path / "further"), 6.0, 64, 1.0, 1e-4, 2)
+    recipe = Recipe(str(shipped), (str(lists),), str(tmp_path / "further"), 6.0, 64, 1.0, 1e-4, 2, kept=0.5)
     train(recipe, lambda done, _: steps.append(done))
     after = load_file(tmp_path / "further" / "model.safetensors")
     assert steps == [1, 2]
+    further = describe(tmp_path / "further")
+    assert further.max_tokens == 512  # and not the 64 that it was trained on
+    assert further.activation == "Identity"  # what fusion's score is added to, as in the loss
     assert 0 < max(np.abs(after[name] - back[name]).max() for name in back) < 0.01
