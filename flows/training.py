@@ -27,7 +27,7 @@ def train_reranker(
     store: StoreOption = None,
     base: Annotated[
         str, typer.Option(help="Model to start from: an encoder or a one-logit cross-encoder, by folder or name.")
-    ] = "all-MiniLM-L6-v2",
+    ] = "headrace-reranker",
     lists: Annotated[
         list[Path] | None,
         typer.Option(metavar="FILE.parquet", help="Train on these mined lists too, of another store. Repeatable."),

@@ -18,18 +18,17 @@ from pathlib import Path
 
 import numpy as np
 
-from schemas.errors import ModelNotFound, RerankerFailed
+from schemas.errors import RerankerFailed
 from schemas.reranking import kind_of, stage_names
 from schemas.settings import Settings
 from tasks.models import only
 from tasks.models.cross_encoder import CrossEncoder
 from tasks.models.rerankers import load
 from tasks.models.rerankers.remote import Remote
+from tasks.models.resolve import RERANKER
 from tasks.models.speed import Reranker, Speed, work
 
 logger = logging.getLogger(__name__)
-
-DEFAULT_CROSS_ENCODER = "cross-encoder/ms-marco-MiniLM-L6-v2"
 
 # Of a deadline, until the last score; the rest is for reading the hits.
 SPENT = 0.95
@@ -47,7 +46,6 @@ class Stage:
 
     reranker: Reranker | None  # None: fusion orders
     pool: int  # candidates that it reads at most
-    missing: str | None  # why a wanted reranker is not there
 
 
 @dataclass(frozen=True)
@@ -63,17 +61,17 @@ def load_cascade(settings: Settings) -> tuple[Stage, ...]:
     """The stages that the settings ask for. Errors as of `load_reranker`."""
     stages: list[Stage] = []
     for named in stage_names(settings.reranker):
-        reranker, missing = load_reranker(settings.model_copy(update={"reranker": named.name}))
         most = stages[-1].pool if stages else settings.pool
-        stages.append(Stage(reranker, most if named.pool is None else named.pool, missing))
+        reranker = load_reranker(settings.model_copy(update={"reranker": named.name}))
+        stages.append(Stage(reranker, most if named.pool is None else named.pool))
     return tuple(stages)
 
 
-def load_reranker(settings: Settings) -> tuple[Reranker | None, str | None]:
-    """The one reranker that the settings name, or None and, where one was wanted, why there is none.
+def load_reranker(settings: Settings) -> Reranker | None:
+    """The one reranker that the settings name; None for fusion.
 
     Loaded once a process. Raises ModelNotFound or ModelMismatch where a model that is named cannot be used, and
-    MissingRequirement where a package or key is not there; only `auto` falls back.
+    MissingRequirement where a package or key is not there.
     """
     found = _reranker(
         only(
@@ -81,25 +79,19 @@ def load_reranker(settings: Settings) -> tuple[Reranker | None, str | None]:
             "rerank_timeout_s", "rerank_llm", "embed_threads",
         )
     )  # fmt: skip
-    if settings.deadline_ms is not None and found[0] is not None and not isinstance(found[0], Remote):
-        speed_of(found[0], settings.cache)  # measured now, where it is not known yet, and not within the deadline
+    if settings.deadline_ms is not None and found is not None and not isinstance(found, Remote):
+        speed_of(found, settings.cache)  # measured now, where it is not known yet, and not within the deadline
     return found
 
 
 @functools.lru_cache(maxsize=8)  # a cascade, and another beside it
-def _reranker(settings: Settings) -> tuple[Reranker | None, str | None]:
+def _reranker(settings: Settings) -> Reranker | None:
     name = settings.reranker
     if name == FUSION:
-        return None, None
+        return None
     if (kind := kind_of(name)) is not None:
-        return load(kind, name.partition(":")[2], settings), None
-    if name != "auto":
-        return CrossEncoder(name, settings), None
-    try:
-        return CrossEncoder(DEFAULT_CROSS_ENCODER, settings), None
-    except ModelNotFound:
-        logger.info("no cross-encoder on this machine, fusion orders the hits")
-        return None, f"{DEFAULT_CROSS_ENCODER} is not on this machine"
+        return load(kind, name.partition(":")[2], settings)
+    return CrossEncoder(RERANKER if name == "auto" else name, settings)
 
 
 @functools.lru_cache(maxsize=8)
@@ -133,7 +125,7 @@ def rerank(
     reasons: list[str] = []
     for number, stage in enumerate(cascade):
         head = [place for place, _ in order[: stage.pool]] if order else list(range(count))
-        scores, reason, name = np.empty(0, dtype=np.float32), stage.missing, _name(stage.reranker)
+        scores, reason, name = np.empty(0, dtype=np.float32), None, _name(stage.reranker)
         if stage.reranker is not None:
             ends = _ends(settings, started, share=len(cascade) - number)
             enough = min(least, len(head))

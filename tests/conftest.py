@@ -11,6 +11,8 @@ import pytest
 os.environ["HF_HUB_OFFLINE"] = "1"
 for name in [name for name in os.environ if name.startswith("HEADRACE_") or name == "PREFECT_API_URL"]:
     del os.environ[name]
+# the bundled reranker takes a third of a second a query; the tests that are about it name it
+os.environ["HEADRACE_RERANKER"] = "fusion"
 
 from schemas.settings import Settings  # noqa: E402
 

@@ -125,7 +125,7 @@ class Failing(Remote):
 
 
 def cascade_of(stages: Sequence[tuple[Reranker | None, int]]) -> list[Stage]:
-    return [Stage(reranker, pool, None) for reranker, pool in stages]
+    return [Stage(reranker, pool) for reranker, pool in stages]
 
 
 def run(
@@ -187,11 +187,10 @@ def test_stage_that_fails_leaves_the_order_before_it_and_is_named(make_settings:
     assert between.reranker == "cheap@4 > strong@2"
 
 
-def test_model_that_auto_does_not_find_is_fusion_in_a_cascade_too(make_settings: Callable[..., Settings]) -> None:
-    stages = [Stage(None, 4, "none on this machine"), Stage(Fixed("strong", [9, 0, 8, 7]), 2, None)]
-    found = run(stages, 4, make_settings(), fused=[0, 1, 2, 3])
+def test_fusion_can_be_the_first_of_a_cascade(make_settings: Callable[..., Settings]) -> None:
+    found = run([Stage(None, 4), Stage(Fixed("strong", [9, 0, 8, 7]), 2)], 4, make_settings(), fused=[0, 1, 2, 3])
     assert [place for place, _ in found.orders["rerank"]] == [2, 3, 1, 0]
-    assert (found.reranker, found.fallback) == ("fusion@4 > strong@2", "none on this machine")
+    assert (found.reranker, found.fallback) == ("fusion@4 > strong@2", None)
 
 
 def test_server_that_is_too_slow_for_the_deadline_leaves_the_order_before_it(

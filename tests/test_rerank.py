@@ -125,7 +125,7 @@ def settings(tmp_path_factory: pytest.TempPathFactory, model_cache: Path) -> Set
 @pytest.fixture
 def sleeping(monkeypatch: pytest.MonkeyPatch) -> Sleeping:
     reranker = Sleeping()
-    monkeypatch.setattr(tasks.rerank, "load_reranker", lambda _: (reranker, None))
+    monkeypatch.setattr(tasks.rerank, "load_reranker", lambda _: reranker)
     return reranker
 
 

@@ -20,8 +20,8 @@ from tasks.models.published import published_graph
 from tasks.models.rerankers import PACKAGES
 from tasks.models.rerankers.access import VARIABLES, url_of, whereabouts
 from tasks.models.rerankers.colbert import check_late_interaction
-from tasks.models.resolve import bundled_folder, resolve
-from tasks.rerank import DEFAULT_CROSS_ENCODER, FUSION
+from tasks.models.resolve import RERANKER, bundled_folder, resolve
+from tasks.rerank import FUSION
 
 SENTENCE = "A headrace carries water to the mill wheel."
 
@@ -71,13 +71,8 @@ def _stage(name: str, settings: Settings) -> Finding:
 
 def _cross_encoder(wanted: str, settings: Settings) -> Finding:
     """Run where that needs no export."""
-    name = DEFAULT_CROSS_ENCODER if wanted == "auto" else wanted
-    try:
-        model = found(name, settings)
-    except ModelNotFound:
-        if wanted != "auto":
-            raise
-        return Finding("ok", f"fusion orders the hits: {name} is not on this machine")
+    name = RERANKER if wanted == "auto" else wanted
+    model = found(name, settings)
     if model is None:
         return _to_be_fetched(name)
     about = _whence(model)

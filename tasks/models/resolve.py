@@ -16,6 +16,8 @@ from schemas.errors import ModelNotFound
 from schemas.settings import Settings
 
 BUNDLED = {"all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"}
+# the cross-encoder that Headrace was given: its README.md says of what it was made, and how well it orders
+RERANKER = "headrace-reranker"
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "onnx/model_qint8.onnx")
 # T5 models mostly have the second alone
@@ -26,6 +28,8 @@ _HUB_NAME = re.compile(r"(\w[\w.-]*/)?\w[\w.-]*")
 
 def resolve(name: str, settings: Settings, also: Sequence[str] = ()) -> Path:
     """The folder of model `name`; of the hub's files `also` some more, where it has them. Raises ModelNotFound."""
+    if name == RERANKER:
+        return Path(__file__).with_name(RERANKER)
     looked = []
     if name in BUNDLED:
         if (bundled := bundled_folder()) is not None:

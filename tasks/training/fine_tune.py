@@ -26,7 +26,7 @@ from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import p_value
 from tasks.models.cross_encoder import CrossEncoder
 from tasks.models.folders import FUSION_WEIGHT
-from tasks.models.resolve import resolve
+from tasks.models.resolve import RERANKER, resolve
 from tasks.store.files import write_text
 from tasks.training.lists import mine
 from tasks.training.train import Recipe
@@ -46,7 +46,7 @@ TRAINED_BESIDE = 8.0
 class Plan:
     """How to train."""
 
-    base: str = "all-MiniLM-L6-v2"  # an encoder or a cross-encoder, by folder or name
+    base: str = RERANKER  # an encoder or a cross-encoder, by folder or name
     lists: tuple[Path, ...] = ()  # LISTS that were mined before, of this or other stores
     negatives: int = 7  # of a list
     tokens: int = 192  # of a (query, passage) pair, special tokens counted

@@ -53,7 +53,7 @@ def main() -> None:
             scores = {}
             for name in TUNED_ON if changed in QUERY else ("aws",):
                 folder = name if changed in QUERY else f"{name}-{_said(changed)}"
-                settings = Settings(**{"store": root / folder, **changed})  # type: ignore[arg-type]
+                settings = Settings(**{"store": root / folder, "reranker": "fusion", **changed})  # type: ignore[arg-type]
                 if not exists(settings.store):
                     collections[name].build(settings)
                 judged = collections[name].judged

@@ -83,7 +83,7 @@ def ask_anew(url: str) -> Callable[[str], object]:
 
 def one_client(store: Path, rounds: int) -> Table:
     """Time of a query by each way."""
-    settings = Settings(store=store)
+    settings = Settings(store=store, reranker="fusion")
     warm(settings)
     with served(store, at_once=1) as url, httpx.Client(base_url=url) as client:
         ways: dict[str, Callable[[str], object]] = {

@@ -1,15 +1,13 @@
 """What reranking costs, beside sentence-transformers, and whether deadlines hold: `python -m tests.benchmarks.rerank`.
 
 One run, one machine: a question and 50 passages of 200 word pieces of the sample corpus, the backends by turns, so that
-a busy moment falls on all of them. `--model` takes a folder or name; without it, the bundled embedder's body with an
-untrained head of one logit, which costs what cross-encoder/ms-marco-MiniLM-L6-v2 costs and says nothing about quality:
-its scores lie so close together that int8 changes their order more than a trained model's.
+a busy moment falls on all of them. `--model` takes a folder or name; without it, the bundled reranker, whose weights
+come back out of its graph for the others.
 """
 
 from __future__ import annotations
 
 import argparse
-import shutil
 import statistics
 import tempfile
 import time
@@ -23,8 +21,9 @@ from rich.table import Table
 from schemas.settings import Settings
 from tasks.models import load_tokenizer
 from tasks.models.cross_encoder import CrossEncoder
-from tasks.models.resolve import resolve
+from tasks.models.resolve import RERANKER, check_complete, resolve
 from tasks.rerank import SPENT, load_reranker, score_pool
+from tasks.training.unpack import unpack
 from tests.conftest import CORPUS
 
 QUESTIONS = (
@@ -40,19 +39,6 @@ TOKENS = 200
 Score = Callable[[str, Sequence[str]], np.ndarray]
 
 
-def untrained(folder: Path, settings: Settings) -> Path:
-    """A cross-encoder of MiniLM-L6's size."""
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    torch.manual_seed(0)
-    body = resolve("all-MiniLM-L6-v2", settings)
-    AutoModelForSequenceClassification.from_pretrained(body, num_labels=1).save_pretrained(folder)
-    for name in ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "vocab.txt"):
-        shutil.copy(body / name, folder)
-    return folder
-
-
 def passages(settings: Settings) -> list[str]:
     """PAIRS slices of TOKENS word pieces each."""
     text = "\n".join(path.read_text() for path in sorted(CORPUS.glob("*.md")))
@@ -63,11 +49,12 @@ def passages(settings: Settings) -> list[str]:
 
 def sentence_transformers(model: Path) -> Score:
     """As its documentation says: predict(), batches of 32, fp32."""
+    import torch
     from sentence_transformers import CrossEncoder as Reference
 
     reference = Reference(str(model), device="cpu", local_files_only=True)
     return lambda query, texts: np.asarray(
-        reference.predict([(query, text) for text in texts], show_progress_bar=False)
+        reference.predict([(query, text) for text in texts], show_progress_bar=False, activation_fn=torch.nn.Identity())
     )
 
 
@@ -106,7 +93,7 @@ def deadlines(settings: Settings, texts: Sequence[str], queries: int) -> Table:
     table = Table("deadline, ms", "pool, mean", "ms, mean", "ms, worst", "over the deadline, worst")
     for milliseconds in (50, 100, 200, 350):
         timed = settings.model_copy(update={"deadline_ms": milliseconds})
-        reranker, _ = load_reranker(timed)
+        reranker = load_reranker(timed)
         assert reranker is not None
         pools, took = [], []
         for turn in range(queries):
@@ -128,22 +115,21 @@ def deadlines(settings: Settings, texts: Sequence[str], queries: int) -> Table:
 def main() -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0] if __doc__ else "")
-    parser.add_argument("--model", help="folder or name; without it, one of MiniLM-L6's size with an untrained head")
+    parser.add_argument("--model", help="folder or name; without it, the bundled reranker")
     parser.add_argument("--rounds", type=int, default=7, help="times that each backend scores all pairs")
     parser.add_argument("--queries", type=int, default=40, help="queries a deadline")
     arguments = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as aside:
-        settings = Settings(rerank_precision="auto")
-        model = arguments.model or str(untrained(Path(aside, "untrained"), settings))
-        settings = settings.model_copy(update={"reranker": model, "cache": Path(aside)})
+        settings = Settings(reranker=arguments.model or RERANKER, cache=Path(aside), rerank_precision="auto")
+        weights = resolve(settings.reranker, settings)
+        if check_complete(weights).suffix == ".onnx":
+            unpack(weights, weights := Path(aside, "weights"))
         texts = passages(settings)
         backends: dict[str, Score] = {
-            "sentence-transformers, torch fp32": sentence_transformers(resolve(model, settings)),
-            **{
-                f"ours, {digits}": CrossEncoder(model, settings.model_copy(update={"rerank_precision": digits})).score
-                for digits in ("fp32", "int8")
-            },
+            "sentence-transformers, torch fp32": sentence_transformers(weights),
+            "ours, fp32": CrossEncoder(str(weights), settings.model_copy(update={"rerank_precision": "fp32"})).score,
+            "ours, int8": CrossEncoder(settings.reranker, settings).score,
         }
         console.print(speeds(backends, texts, arguments.rounds))
         console.print(deadlines(settings, texts, arguments.queries))
