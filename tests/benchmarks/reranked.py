@@ -19,6 +19,7 @@ from tasks.evaluate.candidates import ask
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import HEADLINE, Score, compare, measure
 from tasks.evaluate.runs import runs_of
+from tasks.store.generation import exists
 from tests.benchmarks.quality import COLLECTIONS, STORES
 
 NAMES = ("cranfield", "scifact", "npl", "anthropic", "aws", "aws-report", "aws-qa")
@@ -39,7 +40,7 @@ def main() -> None:
         for name in NAMES:
             collection = COLLECTIONS[name]()
             settings = Settings(store=Path(chosen.get("store", aside), STORES.get(name, name)), reranker="fusion")
-            if not settings.store.exists():
+            if not exists(settings.store):
                 collection.build(settings)
             before = score(collection.judged, settings)
             after = score(collection.judged, settings.model_copy(update={"reranker": reranker}))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -17,8 +16,6 @@ from tasks.models.resolve import RERANKER, resolve
 from tasks.search import search
 from tests.benchmarks.behaviour import right
 from tests.conftest import CORPUS
-
-MakeSettings = Callable[..., Settings]
 
 
 @pytest.fixture(scope="module")
