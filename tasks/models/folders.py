@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from typing import Any, Literal
 from tokenizers import Tokenizer
 
 from schemas.errors import ModelMismatch
-from tasks.models.resolve import bundled_folder, check_complete
+from tasks.models.resolve import TOKENIZERS, bundled_folder, check_complete
 from tasks.store.files import sha256
 
 # of the published model: huggingface.co/sentence-transformers/all-MiniLM-L6-v2
@@ -132,6 +133,13 @@ def describe(folder: Path) -> ModelFolder:
     """What is in a model's folder. Raises ModelNotFound where a part is missing, ModelMismatch where it is damaged."""
     weights = check_complete(folder)
     return ModelFolder(folder, _read_json(folder / "config.json"), weights)
+
+
+def copy_tokenizer(folder: Path, into: Path) -> None:
+    """A tokenizer's files, for a model that is made of another."""
+    for name in (*TOKENIZERS, "tokenizer_config.json"):
+        if (folder / name).exists():
+            shutil.copy(folder / name, into)
 
 
 def load_tokenizer_file(path: Path) -> Tokenizer:

@@ -15,14 +15,15 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import onnx
 import torch
 import transformers
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
+import tasks.models.maxsim  # noqa: F401  # makes its model known
 from schemas.errors import HeadraceError
 from tasks.models.export import Exported, Kind
 from tasks.models.folders import ModelFolder, Precision, describe
-from tasks.models.maxsim import MODEL_TYPE, attend
 
 
 class Embedding(torch.nn.Module):
@@ -73,7 +74,20 @@ class FirstToken(torch.nn.Module):
 
     def forward(self, tokens: torch.Tensor, mask: torch.Tensor | None, *_: object, **__: object) -> torch.Tensor:
         """float32[batch, tokens, dim], and float32[batch, 1, 1 or tokens, tokens] to add → float32[batch, 1, dim]."""
-        return attend(self.layer, tokens[:, :1], tokens, None if mask is None else mask[:, :, :1])
+        layer: Any = self.layer
+        attention = layer.attention.self
+        first = tokens[:, :1]
+
+        def heads(linear: torch.nn.Module, rows: torch.Tensor) -> torch.Tensor:
+            read: torch.Tensor = linear(rows)
+            return read.view(*rows.shape[:2], -1, attention.attention_head_size).transpose(1, 2)
+
+        products = heads(attention.query, first) @ heads(attention.key, tokens).transpose(2, 3) * attention.scaling
+        weights = torch.softmax(products if mask is None else products + mask[:, :, :1], dim=-1)
+        read = (weights @ heads(attention.value, tokens)).transpose(1, 2).flatten(2)
+        attended = layer.attention.output(read, first)
+        reduced: torch.Tensor = layer.output(layer.intermediate(attended), attended)
+        return reduced
 
 
 class Logit(torch.nn.Module):
@@ -118,9 +132,8 @@ def write_graph(model: ModelFolder, kind: Kind, precision: Precision, target: Pa
     """Write the graph in fp32, in the form that `precision` runs; the model's hidden size."""
     auto = transformers.AutoModelForSequenceClassification if kind == "cross-encoder" else transformers.AutoModel
     transformers.AttentionInterface.register("unmasked", unmasked_attention)
-    # DeBERTa's own attention has nothing to leave out, and tasks.models.maxsim keeps query and passage apart by a mask
-    masked = model.config.get("model_type") in {"deberta-v2", MODEL_TYPE}
-    alone = kind == "cross-encoder" and precision == "int8" and not masked
+    # DeBERTa's own attention has nothing to leave out
+    alone = kind == "cross-encoder" and precision == "int8" and model.config.get("model_type") != "deberta-v2"
     attention = "unmasked" if alone else "eager"
     body = auto.from_pretrained(
         model.path, attn_implementation=attention, dtype=torch.float32, local_files_only=True
@@ -151,7 +164,8 @@ def quantize(model: Path, *, portable: bool = False) -> None:
     `portable`, for a model that is shipped: the embedding table too, half of its size, and all in seven bits, whose
     sums do not overflow on processors without instructions for int8 (ONNX Runtime, "Quantize ONNX models").
     """
-    exact = model.rename(model.with_suffix(".fp32.onnx"))
+    exact = model.with_suffix(".fp32.onnx")
+    onnx.save(_without_identities(onnx.load(model)), exact)
     # products of two activations stay exact: there is no weight whose scale could be known before
     quantize_dynamic(
         exact,
@@ -163,6 +177,18 @@ def quantize(model: Path, *, portable: bool = False) -> None:
         extra_options={"MatMulConstBOnly": True},
     )
     exact.unlink()
+
+
+def _without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The same; of a weight that products share, all but one have an Identity, which no weight is quantized behind."""
+    nodes, weights = model.graph.node, {tensor.name for tensor in model.graph.initializer}
+    identities = [node for node in nodes if node.op_type == "Identity" and node.input[0] in weights]
+    for identity in identities:
+        nodes.remove(identity)
+    weight_of = {identity.output[0]: identity.input[0] for identity in identities}
+    for node in nodes:
+        node.input[:] = [weight_of.get(name, name) for name in node.input]
+    return model
 
 
 if __name__ == "__main__":

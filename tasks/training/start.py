@@ -1,8 +1,7 @@
-"""The model before training: an encoder becomes a cross-encoder that compares word by word."""
+"""The model before training: an encoder becomes a reranker that compares word by word."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -10,30 +9,19 @@ import numpy as np
 import torch
 from transformers import BertModel
 
-from tasks.models.folders import describe
+from tasks.models.folders import copy_tokenizer, describe
 from tasks.models.maxsim import MaxSimConfig, MaxSimForSequenceClassification
-from tasks.models.resolve import TOKENIZERS
 
 
 def start(encoder: Path, passages: Iterable[str], into: Path) -> None:
-    """Write the model of the folder `encoder`, a BERT, into `into`, ready to be trained on `passages`.
-
-    Copies of its last layers read; the head on them, and what adds to a word's rarity, begin at nothing.
-    """
+    """Write the model of the folder `encoder`, a BERT, into `into`, ready to be trained on `passages`."""
     model = MaxSimForSequenceClassification(MaxSimConfig.from_pretrained(encoder, num_labels=1, local_files_only=True))
     body = BertModel.from_pretrained(encoder, add_pooling_layer=False, local_files_only=True)
     model.bert.load_state_dict(body.state_dict())
-    for reading, layer in zip(model.reading, body.encoder.layer[-len(model.reading) :], strict=True):
-        reading.load_state_dict(layer.state_dict())
     with torch.no_grad():
         model.rarity.weight[:, 0] = torch.from_numpy(rarity(encoder, set(passages), model.config.vocab_size))
-        for head in (model.importance, model.classifier):
-            head.weight.zero_()
-            head.bias.zero_()
     model.save_pretrained(into)
-    for path in encoder.iterdir():
-        if path.name in TOKENIZERS or path.name == "tokenizer_config.json":
-            shutil.copy(path, into)
+    copy_tokenizer(encoder, into)
 
 
 def rarity(encoder: Path, passages: set[str], vocabulary: int) -> np.ndarray:

@@ -21,8 +21,8 @@ from tasks.models.folders import describe
 # An epoch or two learn nothing by heart, and making the masks is a third of the time on a CPU.
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
 
-# Of tasks.models.maxsim: what starts at nothing, and single numbers, for which a matrix's steps would be too small.
-FASTER = {r"\.(importance|classifier)\.": 5.0, r"\.(rarity\.weight|sharpness)$": 50.0}
+# Of tasks.models.maxsim: single numbers, for which a matrix's steps would be too small.
+FASTER = {r"\.(rarity\.weight|sharpness)$": 50.0}
 
 
 @dataclass(frozen=True)

@@ -17,8 +17,8 @@ from onnx import numpy_helper
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import tasks.models.maxsim  # noqa: F401  # makes its model known
+from tasks.models.folders import copy_tokenizer
 from tasks.models.published import PORTABLE
-from tasks.models.resolve import TOKENIZERS
 
 
 def unpack(folder: Path, into: Path) -> None:
@@ -26,9 +26,8 @@ def unpack(folder: Path, into: Path) -> None:
     model = AutoModelForSequenceClassification.from_config(AutoConfig.from_pretrained(folder, local_files_only=True))
     model.load_state_dict({name: torch.from_numpy(value) for name, value in weights(folder / PORTABLE).items()})
     model.save_pretrained(into)
-    for path in folder.iterdir():
-        if path.name in TOKENIZERS or path.name in {"tokenizer_config.json", "config_sentence_transformers.json"}:
-            shutil.copy(path, into)
+    copy_tokenizer(folder, into)
+    shutil.copy(folder / "config_sentence_transformers.json", into)
 
 
 def weights(graph: Path) -> dict[str, np.ndarray]:

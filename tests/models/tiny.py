@@ -59,7 +59,6 @@ def make_tiny_maxsim(folder: Path) -> Path:
     torch.manual_seed(0)
     model = MaxSimForSequenceClassification(MaxSimConfig(**_SIZES, vocab_size=30522, num_labels=1))
     torch.nn.init.uniform_(model.rarity.weight, 0.5, 8)
-    torch.nn.init.normal_(model.importance.weight, std=0.05)
     model.save_pretrained(folder)
     _copy_tokenizer(folder)
     return folder
