@@ -31,7 +31,7 @@ class MaxSimConfig(BertConfig):  # type: ignore[misc]
 
     model_type = MODEL_TYPE
 
-    def __init__(self, window_words: int = 62, **others: Any) -> None:
+    def __init__(self, window_words: int = 126, **others: Any) -> None:
         super().__init__(**others)
         self.window_words = window_words
 

@@ -17,7 +17,7 @@ from tests.models.test_encoders import TEXTS
 from tests.models.tiny import make_tiny_encoder, make_tiny_maxsim
 
 MakeSettings = Callable[..., Settings]
-READ = [text for text in [*TEXTS, " ".join(TEXTS[-6:])] if text.strip() and len(text) < 2000]
+READ = [text for text in [*TEXTS, " ".join(TEXTS[-11:] * 2)] if text.strip() and len(text) < 2600]
 QUERIES = ["rotate certificates", "why", "", "rotate certificates " * 15, "rotate certificates " * 200]
 
 
@@ -53,7 +53,7 @@ def test_untrained_it_is_late_interaction_of_an_encoder(make_settings: MakeSetti
         assert all(later - start <= size for start, later in pairwise(starts))  # no word is left out
         expected.append(SHARPNESS * np.average((units(asked) @ words.T).max(axis=1), weights=weights[asked]))
         lengths.append(windows)
-    assert {1, 3} <= set(lengths)
+    assert max(lengths) > 2 > min(lengths)
     ours = CrossEncoder(str(tmp_path / "model"), make_settings(rerank_precision="fp32"))
     assert ours.score(query, READ) == pytest.approx(np.array(expected), abs=1e-3)
 

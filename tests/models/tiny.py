@@ -57,7 +57,7 @@ def make_tiny_maxsim(folder: Path) -> Path:
     from tasks.models.maxsim import MaxSimConfig, MaxSimForSequenceClassification
 
     torch.manual_seed(0)
-    model = MaxSimForSequenceClassification(MaxSimConfig(**_SIZES, vocab_size=30522, num_labels=1))
+    model = MaxSimForSequenceClassification(MaxSimConfig(**_SIZES, vocab_size=30522, num_labels=1, window_words=20))
     torch.nn.init.uniform_(model.rarity.weight, 0.5, 8)
     model.save_pretrained(folder)
     _copy_tokenizer(folder)
