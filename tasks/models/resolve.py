@@ -16,7 +16,7 @@ from schemas.errors import ModelNotFound
 from schemas.settings import Settings
 
 BUNDLED = {"all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"}
-# the cross-encoder that Headrace was given: its README.md says of what it was made, and how well it orders
+# the reranker that comes with Headrace: its README.md says of what it was made, and how well it orders
 RERANKER = "headrace-reranker"
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "onnx/model_qint8.onnx")

@@ -11,7 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
-from tasks.models.folders import FUSION_WEIGHT, describe
+from tasks.models.folders import FUSION_WEIGHT, copy_tokenizer, describe
 from tasks.models.published import PORTABLE
 from tasks.models.torch_export import quantize, write_graph
 
@@ -24,8 +24,8 @@ def bundle(folder: Path, weight: float, card: Path, into: Path) -> None:
     graph.parent.mkdir(parents=True)
     write_graph(model, "cross-encoder", "int8", graph)
     quantize(graph, portable=True)
-    for name in ("tokenizer.json", "tokenizer_config.json", "config_sentence_transformers.json"):
-        shutil.copy(folder / name, into)
+    copy_tokenizer(folder, into)
+    shutil.copy(folder / "config_sentence_transformers.json", into)
     (into / "config.json").write_text(json.dumps(model.config | {FUSION_WEIGHT: weight}, indent=2) + "\n")
     shutil.copy(card, into / "README.md")
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import onnx
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -42,6 +43,10 @@ def test_what_is_shipped_scores_as_what_was_trained(
     assert not (tmp_path / "cache").exists()  # nothing is exported: it comes as a graph
     weights = (trained / "model.safetensors").stat().st_size
     assert (shipped / "onnx" / "model_qint8.onnx").stat().st_size < 0.3 * weights
+    graph = onnx.load(shipped / PORTABLE).graph
+    exact_weights = {tensor.name for tensor in graph.initializer}
+    exact_weights |= {node.output[0] for node in graph.node if node.op_type == "Identity"}
+    assert not [node.name for node in graph.node if node.op_type == "MatMul" and exact_weights & set(node.input)]
     assert (shipped / "README.md").read_text() == card.read_text()
     assert json.loads((shipped / "config.json").read_text())["hidden_size"] == 32
     with pytest.raises(ModelMismatch, match="int8 only"):
