@@ -52,7 +52,7 @@ from flows.query_worker import query_worker
 from flows.serve import serve
 from flows.training import train_reranker
 from flows.watching import watch
-from schemas.errors import HeadraceError
+from schemas.errors import HeadraceError, is_interrupt
 from schemas.settings import Settings
 
 app = typer.Typer(
@@ -269,10 +269,8 @@ def main() -> NoReturn:
             soft_wrap=True,
         )
         sys.exit(1)
-    except KeyboardInterrupt:
-        _stopped()
-    except Exception as error:
-        if str(error) == "Query interrupted":  # what DuckDB makes of Ctrl-C
+    except (Exception, KeyboardInterrupt) as error:
+        if is_interrupt(error):
             _stopped()
         if hasattr(error, "show") and hasattr(error, "exit_code"):  # a usage error of typer's
             error.show()

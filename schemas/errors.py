@@ -181,3 +181,8 @@ def is_transient(error: BaseException) -> bool:
     if isinstance(error, OSError):  # TimeoutError, ConnectionError and pebble's ProcessExpired are such
         return error.errno not in LASTING
     return isinstance(error, BrokenExecutor)
+
+
+def is_interrupt(error: BaseException) -> bool:
+    """Whether it is Ctrl-C: of one that comes during a query DuckDB makes an error of its own."""
+    return isinstance(error, KeyboardInterrupt) or (type(error) is RuntimeError and str(error) == "Query interrupted")

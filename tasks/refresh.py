@@ -22,7 +22,7 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
-from schemas.errors import StoreBusy
+from schemas.errors import StoreBusy, is_interrupt
 from schemas.records import BatchRef, FileState, RefreshSummary
 from schemas.settings import Settings
 from tasks.carry import carry_over
@@ -223,8 +223,8 @@ class _Run:
                     whole, group = group, []  # a publish that is interrupted ends by itself
                     self._publish(whole)
                     published = time.monotonic()
-        except KeyboardInterrupt:
-            if group and self.gate is None:  # here and now: the stages' workers may be busy
+        except (KeyboardInterrupt, RuntimeError) as error:
+            if is_interrupt(error) and group and self.gate is None:  # here and now: the stages' workers may be busy
                 merge_batches(group, self.generation, self.plan.replaced, self.obsolete, self.settings)
             raise
         if group or self.obsolete:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import duckdb
 import pyarrow.parquet as pq
 import pytest
 
 import tasks.store.ledger
 from flows.local import local_refresh
-from schemas.errors import DeleteGuard, ModelMismatch
+from schemas.errors import DeleteGuard, ModelMismatch, is_interrupt
 from schemas.records import RefreshSummary
 from schemas.settings import Settings
 from tasks.search import search
@@ -303,6 +306,28 @@ def test_ctrl_c_stops_soon_says_how_to_go_on_and_leaves_no_process(make_settings
     assert DOCUMENTS + 150 > store_status(settings.store).documents >= 1  # what was whole is published
     assert ingest(docs, settings).chunks
     assert store_status(settings.store).documents == DOCUMENTS + 150
+
+
+def test_ctrl_c_during_a_query_of_the_ledger_publishes_what_is_whole_too(
+    make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(batch_documents=1, publish_chunks=10**6)
+    missing, calls = tasks.store.ledger.Ledger.missing, itertools.count()
+
+    def interrupted(ledger: tasks.store.ledger.Ledger, keys: Iterable[str]) -> list[str]:
+        if next(calls) == 6:  # DuckDB makes an error of its own of it
+            threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGINT)).start()
+            duckdb.connect().execute("SELECT count(*) FROM range(1_000_000_000_000) AS n WHERE sin(n.range) > 2")
+        return missing(ledger, keys)
+
+    with monkeypatch.context() as pressed:
+        pressed.setattr(tasks.store.ledger.Ledger, "missing", interrupted)
+        with pytest.raises((RuntimeError, KeyboardInterrupt)) as caught:  # a busy machine may be slow to ask
+            ingest(CORPUS, settings)
+    assert is_interrupt(caught.value)
+    assert DOCUMENTS > store_status(settings.store).documents >= 1
+    ingest(CORPUS, settings)
+    assert store_status(settings.store).documents == DOCUMENTS
 
 
 def test_staged_batches_of_a_killed_run_are_not_parsed_again(
