@@ -82,7 +82,7 @@ def warm(settings: Settings) -> None:
     """
     from tasks.highlight import highlights
     from tasks.models import load_encoder, load_tokenizer
-    from tasks.rerank import load_reranker
+    from tasks.rerank import load_cascade
     from tasks.search import rank
 
     try:
@@ -90,7 +90,7 @@ def warm(settings: Settings) -> None:
         highlights(ranking.reader, "warm up", ["warm up"])
     except StoreNotFound:
         load_encoder(settings)
-    load_reranker(settings.model_copy(update={"deadline_ms": 1000}))  # and measure what a deadline leaves it
+    load_cascade(settings.model_copy(update={"deadline_ms": 1000}))  # and measure what a deadline leaves it
     load_tokenizer(settings)  # counts what a context takes
 
 

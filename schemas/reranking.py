@@ -14,6 +14,9 @@ from itertools import pairwise
 KINDS = ("colbert", "monot5", "cohere", "voyage", "jina", "bedrock", "llm")
 REMOTE = frozenset(KINDS) - {"colbert", "monot5"}
 
+# The one that comes with Headrace, which `auto` stands for: its README.md says of what it was made and how it orders.
+RERANKER = "headrace-reranker"
+
 # a kind has two letters at least: `C:\model` is a folder
 _KIND = re.compile(r"([a-z][a-z0-9]+):(.*)")
 
@@ -64,4 +67,4 @@ def _stage_name(text: str) -> StageName:
         raise ValueError(f"there is no kind of reranker named {said[1]}; there are {', '.join(KINDS)}")
     if said and not said[2].strip():
         raise ValueError(f"{name} names no model; write {said[1]}:MODEL")
-    return StageName(name, int(pool) if pool else None)
+    return StageName(RERANKER if name == "auto" else name, int(pool) if pool else None)

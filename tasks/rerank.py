@@ -25,7 +25,6 @@ from tasks.models import only
 from tasks.models.cross_encoder import CrossEncoder
 from tasks.models.rerankers import load
 from tasks.models.rerankers.remote import Remote
-from tasks.models.resolve import RERANKER
 from tasks.models.speed import Reranker, Speed, work
 
 logger = logging.getLogger(__name__)
@@ -91,7 +90,7 @@ def _reranker(settings: Settings) -> Reranker | None:
         return None
     if (kind := kind_of(name)) is not None:
         return load(kind, name.partition(":")[2], settings)
-    return CrossEncoder(RERANKER if name == "auto" else name, settings)
+    return CrossEncoder(name, settings)
 
 
 @functools.lru_cache(maxsize=8)

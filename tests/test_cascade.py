@@ -21,8 +21,9 @@ from typer.testing import CliRunner
 import tasks.rerank
 from flows.cli import app
 from flows.local import local_refresh
+from flows.serving import warm
 from schemas.errors import BadEvaluation, RerankerFailed
-from schemas.reranking import StageName, assigned, stage_names
+from schemas.reranking import RERANKER, StageName, assigned, stage_names
 from schemas.settings import Settings
 from tasks.evaluate.candidates import ask, asked_once, read, write
 from tasks.evaluate.judged import Judged
@@ -42,15 +43,15 @@ QUESTION = "which vector store does not need a separate server?"
 @pytest.mark.parametrize(
     ("setting", "stages"),
     [
-        ("auto", [("auto", None)]),
+        ("auto", [(RERANKER, None)]),
         ("./my models/ce", [("./my models/ce", None)]),
         ("C:\\models\\ce", [("C:\\models\\ce", None)]),
         ("cohere:rerank-v3.5@20", [("cohere:rerank-v3.5", 20)]),
         ("bedrock:amazon.rerank-v1:0", [("bedrock:amazon.rerank-v1:0", None)]),
         ("models/ce@main", [("models/ce@main", None)]),
-        ("auto@200 > cohere:rerank-v3.5@20", [("auto", 200), ("cohere:rerank-v3.5", 20)]),
+        ("auto@200 > cohere:rerank-v3.5@20", [(RERANKER, 200), ("cohere:rerank-v3.5", 20)]),
         ("fusion@200>a/b@50>llm:gpt-4o@10", [("fusion", 200), ("a/b", 50), ("llm:gpt-4o", 10)]),
-        ("auto > llm:gpt-4o", [("auto", None), ("llm:gpt-4o", None)]),
+        ("auto > llm:gpt-4o", [(RERANKER, None), ("llm:gpt-4o", None)]),
     ],
 )
 def test_setting_names_stages_and_their_pools(setting: str, stages: list[tuple[str, int | None]]) -> None:
@@ -292,6 +293,12 @@ def test_sweep_of_pools_refuses_a_cascade_whose_pools_are_fixed(store: Settings)
     for reranker in ("fusion@30 > auto@5", "auto@30"):
         with pytest.raises(BadEvaluation, match="a sweep tries pools"):
             sweep(judged, replace_reranker(store, reranker))
+
+
+def test_a_server_warms_every_stage_and_measures_what_a_deadline_leaves_it(store: Settings, tmp_path: Path) -> None:
+    settings = store.model_copy(update={"reranker": "fusion@30 > auto@5", "cache": tmp_path})
+    warm(settings)
+    assert RERANKER in (tmp_path / "rerank-speed.json").read_text()
 
 
 def test_why_asks_a_server_once(store: Settings, server: Server) -> None:

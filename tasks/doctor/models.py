@@ -20,7 +20,7 @@ from tasks.models.published import published_graph
 from tasks.models.rerankers import PACKAGES
 from tasks.models.rerankers.access import VARIABLES, url_of, whereabouts
 from tasks.models.rerankers.colbert import check_late_interaction
-from tasks.models.resolve import RERANKER, bundled_folder, resolve
+from tasks.models.resolve import bundled_folder, resolve
 from tasks.rerank import FUSION
 
 SENTENCE = "A headrace carries water to the mill wheel."
@@ -69,9 +69,8 @@ def _stage(name: str, settings: Settings) -> Finding:
     return _remote(kind, model, settings) if kind in REMOTE else _local(kind, model, settings)
 
 
-def _cross_encoder(wanted: str, settings: Settings) -> Finding:
+def _cross_encoder(name: str, settings: Settings) -> Finding:
     """Run where that needs no export."""
-    name = RERANKER if wanted == "auto" else wanted
     model = found(name, settings)
     if model is None:
         return _to_be_fetched(name)

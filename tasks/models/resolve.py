@@ -13,11 +13,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from schemas.errors import ModelNotFound
+from schemas.reranking import RERANKER
 from schemas.settings import Settings
 
 BUNDLED = {"all-MiniLM-L6-v2", "sentence-transformers/all-MiniLM-L6-v2"}
-# the reranker that comes with Headrace: its README.md says of what it was made, and how well it orders
-RERANKER = "headrace-reranker"
 
 WEIGHTS = ("model.safetensors", "pytorch_model.bin", "onnx/model_qint8.onnx")
 # T5 models mostly have the second alone

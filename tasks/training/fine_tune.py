@@ -19,6 +19,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from schemas.errors import BadJudgements, TrainingFailed
+from schemas.reranking import RERANKER
 from schemas.settings import Settings
 from tasks.evaluate.comparison import Comparison, compared
 from tasks.evaluate.evaluation import evaluate
@@ -26,7 +27,7 @@ from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import p_value
 from tasks.models.cross_encoder import CrossEncoder
 from tasks.models.folders import FUSION_WEIGHT
-from tasks.models.resolve import RERANKER, resolve
+from tasks.models.resolve import resolve
 from tasks.store.files import write_text
 from tasks.training.lists import mine
 from tasks.training.train import Recipe

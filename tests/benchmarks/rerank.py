@@ -18,10 +18,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
+from schemas.reranking import RERANKER
 from schemas.settings import Settings
 from tasks.models import load_tokenizer
 from tasks.models.cross_encoder import CrossEncoder
-from tasks.models.resolve import RERANKER, check_complete, resolve
+from tasks.models.resolve import check_complete, resolve
 from tasks.rerank import SPENT, load_reranker, score_pool
 from tasks.training.unpack import unpack
 from tests.conftest import CORPUS

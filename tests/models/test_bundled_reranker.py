@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 
 from flows.local import local_refresh
+from schemas.reranking import RERANKER
 from schemas.settings import Settings
 from tasks.doctor import models
 from tasks.models.cross_encoder import CrossEncoder
-from tasks.models.resolve import RERANKER, resolve
+from tasks.models.resolve import resolve
 from tasks.search import search
 from tests.benchmarks.behaviour import right
 from tests.conftest import CORPUS
@@ -35,7 +36,7 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
 def test_it_needs_no_export_and_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from schemas.settings import Settings;"
-        "from tasks.models.cross_encoder import CrossEncoder; from tasks.models.resolve import RERANKER;"
+        "from schemas.reranking import RERANKER; from tasks.models.cross_encoder import CrossEncoder;"
         f"ce = CrossEncoder(RERANKER, Settings(cache=Path({str(tmp_path)!r}) / 'cache'));"
         "a, b = ce.score('how do I rotate a certificate?', ['Rotate a certificate so.', 'Bread is baked at noon.']);"
         "assert a > b; assert 'torch' not in sys.modules"
