@@ -4,9 +4,9 @@ A run is compared with the best one so far, kept as a file of some kilobytes, no
 be kept as long. Only a run that is no worse takes its place: were the last run the baseline, a loss that chance could
 explain would pass every night and nobody would see their sum, and a regression would be forgiven by the run after it.
 To accept a lower level, remove the file.
-"""
 
-from __future__ import annotations
+Annotations are evaluated here: `serve` pickles a flow without the names that only its annotations would use.
+"""
 
 import logging
 from pathlib import Path

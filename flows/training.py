@@ -13,7 +13,9 @@ from flows.printing import ProgressBars
 
 
 def train_reranker(
-    into: Annotated[Path, typer.Option(metavar="FOLDER", help="Folder for the model; one that is there is replaced.")],
+    into: Annotated[
+        Path, typer.Option(metavar="FOLDER", help="Folder for the model; one there is replaced where the new one wins.")
+    ],
     queries: Annotated[
         Path | None, typer.Option("--queries", "-q", help="Queries: BEIR's jsonl, TREC topics, or id<TAB>text.")
     ] = None,

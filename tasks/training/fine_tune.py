@@ -76,13 +76,20 @@ class Outcome:
 def fine_tune(judged: Judged, into: Path, settings: Settings, plan: Plan, report: Report) -> Outcome:
     """Train by `plan` on the store of `settings`, and put the model in the folder `into` where it wins.
 
-    What a run that was stopped left in `<into>.building` is taken up, by the same plan.
+    It wins over the reranker of the settings, without their deadline. What a run of the same plan and judgements that
+    was stopped left in `<into>.building` is taken up; what one left that came to its end is not.
 
-    Raises BadJudgements, ModelNotFound, TrainingFailed, and the errors of tasks.search.search.
+    Raises BadJudgements, ModelNotFound, TrainingFailed, RerankerFailed, and the errors of tasks.search.search.
     """
+    if into.exists() and not (into / "config.json").is_file():
+        raise TrainingFailed(f"{into} is no model's folder and would be replaced; give one that is, or a new name")
     learned, weighed, decisive = split(judged)
     building = into.with_name(f"{into.name}.building")
-    building.mkdir(parents=True, exist_ok=True)
+    begun, of = building / "begun.json", json.dumps([asdict(plan), asdict(learned)], default=str)
+    if not begun.exists() or begun.read_text(encoding="utf-8") != of:
+        shutil.rmtree(building, ignore_errors=True)
+        building.mkdir(parents=True)
+        write_text(begun, of)
     lists = building / "lists.parquet"
     if not lists.exists():
         mined = mine(learned, settings, negatives=plan.negatives, report=partial(report, "mine"))
@@ -101,18 +108,21 @@ def fine_tune(judged: Judged, into: Path, settings: Settings, plan: Plan, report
         lists_a_step=plan.lists_a_step,
     )
     _train(recipe, building, settings.embed_threads, partial(report, "train"))
-    new = settings.model_copy(update={"reranker": str(model), "deadline_ms": None})
+    old = settings.model_copy(update={"deadline_ms": None})
+    new = old.model_copy(update={"reranker": str(model)})
     pools = score_pools(weighed, CrossEncoder(str(model), new), settings, partial(report, "weigh"))
     weight = best_weight(weighed, pools)
     config = model / "config.json"
     write_text(config, json.dumps(json.loads(config.read_text(encoding="utf-8")) | {FUSION_WEIGHT: weight}, indent=2))
     comparison = compared(
-        evaluate(decisive, settings, report=partial(report, "before")),
+        evaluate(decisive, old, report=partial(report, "before")),
         evaluate(decisive, new, report=partial(report, "after")),
     )
     card = _card(into.name, plan, weight, comparison, len(learned.queries))
     write_text(model / "README.md", card)
+    shutil.rmtree(model / "checkpoints", ignore_errors=True)
     if comparison.headline.mean <= 0:
+        begun.unlink()  # the next run learns anew
         return Outcome(comparison, card, None)
     if into.exists():
         shutil.rmtree(into)

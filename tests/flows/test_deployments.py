@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import httpx
 import psutil
 import pytest
@@ -30,6 +31,27 @@ from tests.conftest import CORPUS
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = len(list(CORPUS.iterdir()))
 PATIENCE_S = 240.0  # of what takes seconds on a machine that has nothing else to do
+
+
+NEEDED = {
+    "query.query_flow": {"text": "?"},
+    "query_batch.query_batch_flow": {"questions": "q.txt", "hits": "hits.parquet"},
+    "refresh.refresh_flow": {"sources": ["docs"]},
+    "watch.watch_flow": {"sources": ["docs"]},
+    "compact.compact_flow": {},
+    "evaluation.evaluate_flow": {"queries": "q.tsv", "qrels": "qrels.tsv", "baseline": "kept", "report": "r.html"},
+    "train_reranker.train_reranker_flow": {"into": "mine"},
+}
+
+
+@pytest.mark.parametrize("name", NEEDED)
+def test_flow_that_serve_pickles_understands_its_parameters(name: str) -> None:
+    module, flow = name.split(".")
+    pickled = subprocess.run(
+        [sys.executable, "-c", f"import cloudpickle, flows.{module} as m; print(cloudpickle.dumps(m.{flow}).hex())"],
+        capture_output=True, check=True, cwd=ROOT, text=True,
+    ).stdout.strip()  # fmt: skip
+    cloudpickle.loads(bytes.fromhex(pickled)).validate_parameters(NEEDED[name])
 
 
 @pytest.fixture(scope="module")

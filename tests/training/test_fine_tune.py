@@ -6,17 +6,20 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from flows.cli import app
 from flows.local import local_refresh
-from schemas.errors import BadJudgements
+from schemas.errors import BadJudgements, TrainingFailed
 from schemas.settings import Settings
 from tasks.evaluate.judged import Judged, read_clicks
 from tasks.models.folders import describe
 from tasks.search import search
+from tasks.training import fine_tune
 from tasks.training.fine_tune import LEAST, split
+from tasks.training.lists import mine
 
 MakeSettings = Callable[..., Settings]
 ANIMALS = [
@@ -79,6 +82,45 @@ def test_a_model_that_wins_is_kept_and_one_that_does_not_leaves_it(reports: Sett
     assert code == 1, output
     assert "not kept" in output
     assert (model / "README.md").read_text() == kept
+    assert {path.name for path in (tmp_path / "mine.building").iterdir()} == {
+        "lists.parquet", "model", "recipe.json", "training.log",
+    }  # fmt: skip
+    assert not list(tmp_path.glob("**/checkpoints"))
+
+
+def test_what_a_stopped_run_mined_is_taken_up_by_the_same_plan_alone(
+    reports: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    into, mined = tmp_path / "mine", []
+
+    def stopped(*_: object) -> None:
+        mined.append(pq.read_table(tmp_path / "mine.building" / "lists.parquet"))
+        raise TrainingFailed("power cut")
+
+    monkeypatch.setattr(fine_tune, "_train", stopped)
+    for count, negatives in ((30, 2), (30, 2), (30, 1), (40, 1)):
+        queries = {animal: f"what is the count of the {animal}?" for animal in ANIMALS[:count]}
+        judged = Judged(queries, {animal: {f"{animal}-rejected.md": 1} for animal in queries})
+        with pytest.raises(TrainingFailed):
+            fine_tune.fine_tune(judged, into, reports, fine_tune.Plan(negatives=negatives), lambda *_: None)
+        if len(mined) == 1:  # the second run must not mine again
+            monkeypatch.setattr(fine_tune, "mine", lambda *_, **__: pytest.fail("mined twice"))
+        else:
+            monkeypatch.setattr(fine_tune, "mine", mine)
+    first, again, fewer, more = mined
+    assert again == first
+    assert max(map(len, fewer["passages"].to_pylist())) < max(map(len, first["passages"].to_pylist()))
+    assert more.num_rows > fewer.num_rows
+
+
+def test_a_folder_that_holds_something_else_is_not_replaced(reports: Settings, tmp_path: Path) -> None:
+    (tmp_path / "models" / "mine").mkdir(parents=True)
+    clicks = tmp_path / "clicks.tsv"
+    clicks.write_text("".join(f"what is the count of the {animal}?\t{animal}-rejected.md\n" for animal in ANIMALS))
+    result = CliRunner().invoke(app, ["train-reranker", "--clicks", str(clicks), "--into", str(tmp_path / "models")])
+    assert isinstance(result.exception, TrainingFailed)
+    assert "would be replaced" in str(result.exception)
+    assert (tmp_path / "models" / "mine").is_dir()
 
 
 def test_too_few_judged_queries_are_refused(reports: Settings, tmp_path: Path) -> None:
