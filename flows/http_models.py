@@ -53,7 +53,10 @@ class Request(BaseModel):
         None, ge=0, le=999_999_999, description="Search this generation; the newest where none is named."
     )
     pool: int | None = Field(
-        None, ge=1, le=MOST_POOL, description="Fused candidates that the reranker sees; the setting `pool` otherwise."
+        None,
+        ge=1,
+        le=MOST_POOL,
+        description="Fused candidates that a reranker named without @POOL sees; the setting `pool` otherwise.",
     )
     deadline_ms: int | None = Field(
         None,

@@ -59,6 +59,7 @@ def _stage_name(text: str) -> StageName:
     name, at, pool = text.rpartition("@")
     if not (at and pool.isdecimal()):
         name, pool = text, ""
+    name = name.strip()
     if not name:
         raise ValueError("a stage has no name; write NAME, or NAME@POOL > NAME@POOL such as auto@200 > llm:gpt-4o@20")
     if pool and not int(pool):

@@ -56,6 +56,7 @@ class Settings(BaseSettings):
         extra="forbid",
         env_ignore_empty=True,
         json_schema_extra=_without_defaults,
+        hide_input_in_errors=True,  # a key may be where none belongs
     )
 
     store: Path = Field(Path("index"), description="Folder of the store.")
@@ -101,7 +102,10 @@ class Settings(BaseSettings):
         "vendors' own environment variables. Empty for none.",
     )
     rerank_timeout_s: float = Field(
-        30.0, gt=0, description="Seconds that a reranker on a server may take, repetitions counted; then fusion orders."
+        10.0,
+        gt=0,
+        description="Seconds that a reranker on a server may take, repetitions counted; then the order before it "
+        "stands. Of all in a cascade less than query_timeout_s, or a server gives the query up before.",
     )
     rerank_llm: Literal["listwise", "pointwise"] = Field(
         "listwise", description="What llm:MODEL is asked: to order the passages, or to grade each from 0 to 10."
@@ -203,7 +207,7 @@ class Settings(BaseSettings):
         description="Share of the cosine, beside BM25's, in the order that fusion gives the pool; at most one half "
         "where the question holds an identifier.",
     )
-    pool: int = Field(50, ge=1, description="Fused candidates that the reranker sees.")
+    pool: int = Field(50, ge=1, description="Fused candidates that a reranker named without @POOL sees.")
     rerank_fields: str = Field(
         "title:32, headings:48, text",
         pattern=rf"^{_FIELD}(,{_FIELD})*$",

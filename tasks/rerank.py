@@ -56,11 +56,14 @@ class Reranked:
     fallback: str | None  # why a wanted reranker did not run, or not over its whole pool
 
 
-def load_cascade(settings: Settings) -> tuple[Stage, ...]:
-    """The stages that the settings ask for. Errors as of `load_reranker`."""
+def load_cascade(settings: Settings, k: int = 1) -> tuple[Stage, ...]:
+    """The stages that the settings ask for; a first one that names no pool reads the `k` that are wanted at least.
+
+    Errors as of `load_reranker`.
+    """
     stages: list[Stage] = []
     for named in stage_names(settings.reranker):
-        most = stages[-1].pool if stages else settings.pool
+        most = stages[-1].pool if stages else max(settings.pool, k)
         reranker = load_reranker(settings.model_copy(update={"reranker": named.name}))
         stages.append(Stage(reranker, most if named.pool is None else named.pool))
     return tuple(stages)
@@ -123,7 +126,7 @@ def rerank(
     ran: list[tuple[Stage, str]] = []
     reasons: list[str] = []
     for number, stage in enumerate(cascade):
-        head = [place for place, _ in order[: stage.pool]] if order else list(range(count))
+        head = [place for place, _ in order[: stage.pool]] if order else list(range(count))[: stage.pool]
         scores, reason, name = np.empty(0, dtype=np.float32), None, _name(stage.reranker)
         if stage.reranker is not None:
             ends = _ends(settings, started, share=len(cascade) - number)
@@ -134,10 +137,13 @@ def rerank(
             scores, reason = score_pool(stage.reranker, query, read(head), settings, least=enough, ends=ends)
             scores = (scores + added[: len(scores)]).astype(np.float32)
         if not len(scores) and not order:
-            scores, name = fused(), FUSION
+            head, scores, name = list(range(count)), fused(), FUSION
         if len(scores):
+            below = order[len(scores) :]
+            if not order and len(head) < count:  # more hits are wanted than it may read
+                below = best_first(range(len(scores), count), fused()[len(scores) :])
             orders.append(best_first(head, scores))
-            order = orders[-1] + order[len(scores) :]
+            order = orders[-1] + below
             ran.append((stage, name))
         if reason:
             reasons.append(reason)

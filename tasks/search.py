@@ -109,7 +109,7 @@ def rank(
         reader = reader or newest(settings.store)
         encoder = load_encoder(settings, reader.generation.embedder)
         _check_model(reader, encoder)
-        cascade = load_cascade(settings)
+        cascade = load_cascade(settings, k)
     started = time.perf_counter()  # a deadline does not count the loading of models
     with _timed(timings, "retrieve"), ThreadPoolExecutor(1) as pool:
         weights = lexical_weights(settings)

@@ -52,6 +52,7 @@ QUESTION = "which vector store does not need a separate server?"
         ("auto@200 > cohere:rerank-v3.5@20", [(RERANKER, 200), ("cohere:rerank-v3.5", 20)]),
         ("fusion@200>a/b@50>llm:gpt-4o@10", [("fusion", 200), ("a/b", 50), ("llm:gpt-4o", 10)]),
         ("auto > llm:gpt-4o", [(RERANKER, None), ("llm:gpt-4o", None)]),
+        ("auto @20", [(RERANKER, 20)]),
     ],
 )
 def test_setting_names_stages_and_their_pools(setting: str, stages: list[tuple[str, int | None]]) -> None:
@@ -93,6 +94,12 @@ def test_what_kinds_are_given_is_read_and_a_wrong_form_refused() -> None:
             Settings(rerank_urls=wrong)
     with pytest.raises(pydantic.ValidationError):
         Settings(rerank_secrets="bedrock=block")
+
+
+def test_key_where_a_blocks_name_belongs_is_in_no_message() -> None:
+    with pytest.raises(pydantic.ValidationError) as caught:
+        Settings(rerank_secrets="cohere=SK_live_9f31")
+    assert "SK_live" not in str(caught.value)
 
 
 class Fixed:
@@ -153,8 +160,10 @@ def test_each_stage_reorders_the_first_of_the_one_before(data: st.DataObject, co
     rerankers = [Fixed(f"r{number}", table) for number, table in enumerate(tables)]
     found = run(cascade_of(list(zip(rerankers, pools, strict=True))), count, Settings())
 
-    expected = sorted(range(count), key=lambda place: -tables[0][place])
-    last = {place: tables[0][place] for place in expected}
+    read = min(count, pools[0])
+    expected = [*sorted(range(read), key=lambda place: -tables[0][place]), *range(read, count)]
+    last = {place: tables[0][place] if place < read else -place for place in expected}  # as fusion has it
+    assert len(pools) > 1 or rerankers[0].read == list(range(read))
     for reranker, pool in zip(rerankers[1:], pools[1:], strict=True):
         head = expected[:pool]
         assert reranker.read == head
@@ -164,7 +173,7 @@ def test_each_stage_reorders_the_first_of_the_one_before(data: st.DataObject, co
     assert list(found.orders) == [f"rerank {n}" for n in range(1, len(pools))] + ["rerank"]
     for n, (table, pool) in enumerate(zip(tables[:-1], pools[:-1], strict=True), start=1):
         order = found.orders[f"rerank {n}"]
-        assert len(order) == (count if n == 1 else min(pool, count))
+        assert len(order) == min(pool, count)
         assert [score for _, score in order] == sorted((table[place] for place, _ in order), reverse=True)
     names = [f"{reranker.name}@{pool}" for reranker, pool in zip(rerankers, pools, strict=True)]
     assert (found.reranker, found.fallback) == (" > ".join(names) if len(names) > 1 else "r0", None)

@@ -106,7 +106,7 @@ def _remote(kind: str, model: str, settings: Settings) -> Finding:
         return Finding(
             "failed", f"{kind}:{model} needs {package}", f"run, in Headrace's folder: pip install '.[{kind}]'"
         )
-    url = url_of(kind, settings)
+    url = re.sub(r"//[^/]*@", "//", url_of(kind, settings) or "")  # a vendor's variable may hold a password
     key = "AWS's own chain of credentials" if kind == "bedrock" else whereabouts(kind, settings)
     if key is None and not (kind == "llm" and url):
         return Finding("failed", f"{kind}:{model} has no key", f"set {' or '.join(VARIABLES[kind])}, or rerank_secrets")

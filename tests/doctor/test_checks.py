@@ -185,6 +185,9 @@ def test_reranker_on_a_server_is_looked_at_and_not_asked(
         monkeypatch.delenv("OPENAI_API_KEY", raising=False)
         own = models.reranker(settings.model_copy(update={"reranker": "llm:judge"}))
         assert (own.verdict, "without a key" in own.detail) == ("ok", True)
+        monkeypatch.setenv("OPENAI_BASE_URL", "https://me:pa55@proxy/v1")
+        proxied = models.reranker(make_settings(reranker="llm:judge")).detail
+        assert "sent to https://proxy/v1" in proxied
         assert server.requests == []
     monkeypatch.setitem(models.PACKAGES, "voyage", "no-such-package")
     missing = models.reranker(make_settings(reranker="voyage:rerank-2.5"))

@@ -30,22 +30,24 @@ class Bedrock(Hosted):
             session = boto3.Session()
             region = model.split(":")[3] if model.startswith("arn:") else session.region_name
             found = session.get_credentials() is not None
-        except (BotoCoreError, IndexError) as error:
-            raise MissingRequirement(f"{self.name} cannot be set up: {error}; check AWS's configuration") from error
-        if not region or not found:
-            raise MissingRequirement(
-                f"{self.name} needs {'credentials' if region else 'a region'} of AWS: set "
-                f"{'AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY' if region else 'AWS_DEFAULT_REGION'}"
+            if not region or not found:
+                needed, variables = (
+                    ("credentials", "AWS_PROFILE, or AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY")
+                    if region
+                    else ("a region", "AWS_DEFAULT_REGION")
+                )
+                raise MissingRequirement(f"{self.name} needs {needed} of AWS: set {variables}")
+            partition = session.get_partition_for_region(region)
+            limits = {"connect_timeout": self.seconds + GRACE_S, "read_timeout": self.seconds + GRACE_S}
+            client = session.client(
+                "bedrock-agent-runtime",
+                region_name=region,
+                endpoint_url=url_of("bedrock", settings),
+                config=Config(**limits, retries={"total_max_attempts": 1}),
             )
-        partition = session.get_partition_for_region(region)
+        except (BotoCoreError, IndexError, ValueError) as error:  # a region, an ARN or a URL that is none
+            raise MissingRequirement(f"{self.name} cannot be set up: {error}; check AWS's configuration") from error
         self._arn = model if model.startswith("arn:") else f"arn:{partition}:bedrock:{region}::foundation-model/{model}"
-        limits = {"connect_timeout": self.seconds + GRACE_S, "read_timeout": self.seconds + GRACE_S}
-        client = session.client(
-            "bedrock-agent-runtime",
-            region_name=region,
-            endpoint_url=url_of("bedrock", settings),
-            config=Config(**limits, retries={"total_max_attempts": 1}),
-        )
         self._pages = client.get_paginator("rerank")
 
     def ask(self, query: str, texts: Sequence[str], seconds: float) -> Iterable[tuple[Any, Any]]:

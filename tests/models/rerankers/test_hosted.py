@@ -370,6 +370,17 @@ def test_bedrock_takes_a_model_of_the_region_or_an_arn_with_its_own(
     assert f"/{arn.split(':')[3]}/bedrock/" in request.headers["authorization"]
 
 
+@pytest.mark.parametrize(("region", "url"), [("us-est1", ""), ("us-east-1", "bedrock=http://[bad")])
+def test_bedrock_says_what_of_its_configuration_is_wrong(
+    region: str, url: str, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "a")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", region)
+    with pytest.raises(MissingRequirement, match="cannot be set up"):
+        load("bedrock", "amazon.rerank-v1:0", make_settings(rerank_urls=url))
+
+
 @by_kind(VENDORS)
 def test_package_that_is_not_there_is_named_with_what_installs_it(
     vendor: Vendor, make_settings: MakeSettings, monkeypatch: pytest.MonkeyPatch
