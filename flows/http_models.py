@@ -142,7 +142,7 @@ class QueryResponse(BaseModel):
     query: str = Field(description="The question.")
     hits: list[Hit] = Field(description="Best first.")
     generation: int = Field(description="Of the store that was searched.")
-    reranker: str = Field(description="What gave the final order: a cross-encoder's name or `fusion`.")
+    reranker: str = Field(description="What gave the final order: a reranker's name, `fusion`, or a cascade.")
     fallback: str | None = Field(description="Why a wanted reranker did not run, or not over the whole pool.")
     pool: int = Field(description="Candidates that the reranker saw.")
     timings_ms: dict[str, float] = Field(

@@ -88,6 +88,7 @@ class Found(BaseModel):
     """The best passages for a question."""
 
     passages: list[Passage] = Field(description="Best first.")
+    fallback: str | None = Field(description="Why their order is not the one that was set up; null where it is.")
 
 
 class Holdings(BaseModel):
@@ -213,7 +214,8 @@ def create_server(settings: Settings) -> MCPServer[Any]:
                     score=round(hit.score, 4),
                 )
                 for hit in result.hits
-            ]
+            ],
+            fallback=result.fallback,
         )
 
     @server.tool(annotations=reads, structured_output=False)

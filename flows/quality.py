@@ -5,6 +5,7 @@ Apart from the commands, because scipy takes a second to import.
 
 from __future__ import annotations
 
+import itertools
 from pathlib import Path
 
 from rich.console import Console
@@ -54,6 +55,8 @@ def print_scores(console: Console, evaluation: Evaluation) -> None:
         f"{escape(evaluation.reranker)}; ms a query: {milliseconds(evaluation)}",
         highlight=False,
     )
+    for reason, queries in itertools.islice(evaluation.fallbacks.items(), SHOWN):
+        console.print(f"[yellow]{queries} queries:[/yellow] {escape(reason)}", highlight=False, soft_wrap=True)
     if evaluation.missing:
         missing, judged = len(evaluation.missing), len(evaluation.judged.names)
         console.print(

@@ -50,8 +50,10 @@ def _verdict(ranks: dict[str, int | None], used: Ranking, settings: Settings, k:
     if all(place is None or place > settings.candidates for place in first.values()):
         return f"no candidate: {said}; the first {settings.candidates} of each are (setting candidates)"
     if ranks["rerank"] is None:
-        return f"not in the pool: {said}, {ranks['fusion']} after fusion; the first {used.pool} are (setting pool)"
-    return f"demoted: {ranks['fusion']} after fusion, {ranks['rerank']} by {used.reranker}"
+        why_so_few = used.fallback or "setting pool, or @POOL of the reranker"
+        return f"not in the pool: {said}, {ranks['fusion']} after fusion; the first {used.pool} are ({why_so_few})"
+    reason = f" ({used.fallback})" if used.fallback else ""
+    return f"demoted: {ranks['fusion']} after fusion, {ranks['rerank']} by {used.reranker}{reason}"
 
 
 def _place(scored: Scored, own: set[ChunkRef]) -> int | None:

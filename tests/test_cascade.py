@@ -286,6 +286,10 @@ def test_run_of_a_cascade_is_kept_and_read(store: Settings, server: Server, tmp_
     assert len(order) == 30
     assert order[:8] == [hit.chunk_id for hit in search(QUESTION, settings, k=8).hits]
     assert read(tmp_path / "run.parquet").origin.reranker == "fusion@30 > cohere:rerank-v3.5@5"
+    first = sorted(kept, key=lambda row: row["rerank_1_rank"] or len(kept))
+    assert [row["rerank_1_score"] for row in first[5:30]] == [row["rerank_score"] for row in first[5:30]]
+    assert [row["chunk_id"] for row in first[:5]] != order[:5]
+    assert {row["chunk_id"] for row in first[:5]} == set(order[:5])
 
 
 def test_evaluation_says_for_how_many_queries_a_server_failed(store: Settings, server: Server) -> None:
@@ -295,6 +299,8 @@ def test_evaluation_says_for_how_many_queries_a_server_failed(store: Settings, s
     asked = ask(Judged(queries, {query: {"embedded-vector-store.md": 1} for query in queries}), settings)
     assert asked.origin.reranker == "cohere:rerank-v3.5 (2 queries), fusion (1 queries)"
     assert asked.origin.conditions["reranker"] == asked.origin.reranker
+    ((reason, failed),) = asked.origin.fallbacks.items()
+    assert ("answered 401" in reason, failed) == (True, 1)
 
 
 def test_sweep_of_pools_refuses_a_cascade_whose_pools_are_fixed(store: Settings) -> None:

@@ -1,7 +1,8 @@
 """Ask a store some queries and write down every candidate, with its rank and score at every stage.
 
-In: queries and settings. Out: an Asked, which is measured at once or kept as one Parquet file: CANDIDATES, and in the
-file's metadata what they came of. A saved run needs no store to be measured again, by other judgements too.
+In: queries and settings. Out: an Asked, which is measured at once or kept as one Parquet file: CANDIDATES, of a cascade
+with rank and score of its first stages too (`rerank_1_rank`, …), and in the file's metadata what they came of. A saved
+run needs no store to be measured again, by other judgements too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -19,6 +20,7 @@ import pydantic
 
 from schemas.errors import BadEvaluation
 from schemas.records import CANDIDATES
+from schemas.reranking import stage_names
 from schemas.settings import Settings
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.runs import Namer
@@ -46,13 +48,15 @@ class Origin:
     queries: tuple[str, ...]  # the texts that were asked, of those without a candidate too
     missing: tuple[str, ...]  # judged names that the store does not hold at all
     seconds: dict[str, float]  # mean of a query, a step each
+    # why a wanted reranker did not run, or not over the whole pool → for how many queries
+    fallbacks: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Asked:
     """What some queries found."""
 
-    candidates: pa.Table  # CANDIDATES
+    candidates: pa.Table  # CANDIDATES, and the first stages of a cascade
     origin: Origin
 
 
@@ -68,10 +72,13 @@ def ask(
     seconds: dict[str, float] = {}
     ranking: Ranking | None = None
     rerankers: Counter[str] = Counter()
+    fallbacks: Counter[str] = Counter()
     for done, (query, text) in enumerate(judged.queries.items(), start=1):
         ranking = rank(text, settings, reader=reader)
-        batches.append(_batch(ranking, text, query))
+        batches.append(_batch(ranking, text, query, settings))
         rerankers[ranking.reranker] += 1
+        if ranking.fallback:
+            fallbacks[ranking.fallback] += 1
         for step, took in ranking.timings_ms.items():
             seconds[step] = seconds.get(step, 0.0) + took / 1000 / len(judged.queries)
         report(done, len(judged.queries))
@@ -79,15 +86,16 @@ def ask(
     documents = ranking.reader.documents().select(["doc_id", "uri", "path"]).to_pylist()
     missing = tuple(sorted(judged.names - Namer(judged.names).held(documents)))
     queries = tuple(judged.queries.values())
-    origin = _origin(ranking, who_ordered(rerankers), settings, queries, missing, seconds)
+    origin = _origin(ranking, who_ordered(rerankers), settings, queries, missing, seconds, fallbacks)
     return Asked(pa.Table.from_batches(batches), origin)
 
 
 def asked_once(query: str, ranking: Ranking, settings: Settings) -> Asked:
     """The candidates of one query that nobody judged."""
     seconds = {step: took / 1000 for step, took in ranking.timings_ms.items()}
-    origin = _origin(ranking, ranking.reranker, settings, (query,), (), seconds)
-    return Asked(pa.Table.from_batches([_batch(ranking, query, None)]), origin)
+    fallbacks = {ranking.fallback: 1} if ranking.fallback else {}
+    origin = _origin(ranking, ranking.reranker, settings, (query,), (), seconds, fallbacks)
+    return Asked(pa.Table.from_batches([_batch(ranking, query, None, settings)]), origin)
 
 
 def who_ordered(queries: Counter[str]) -> str:
@@ -130,17 +138,20 @@ def places(reader: Reader, refs: Sequence[ChunkRef]) -> dict[ChunkRef, dict[str,
     return {ref: row | {"doc_id": row["chunk_id"].rpartition("/")[0]} for ref, row in named.items()}
 
 
-def _batch(ranking: Ranking, query: str, query_id: str | None) -> pa.RecordBatch:
+def _batch(ranking: Ranking, query: str, query_id: str | None, settings: Settings) -> pa.RecordBatch:
     """Rows of CANDIDATES, in the order of fusion, which has them all."""
+    first = [f"rerank_{number}" for number in range(1, len(stage_names(settings.reranker)))]
+    types = {"rank": pa.int32(), "score": pa.float64()}
+    schema = pa.schema([*CANDIDATES, *((f"{stage}_{name}", of) for stage in first for name, of in types.items())])
     refs = [ref for ref, _ in ranking.stages["fusion"]]
     stages, named = stage_scores(ranking.stages), places(ranking.reader, refs)
     rows = [
         {"query_id": query_id, "query": query, **named[ref]}
-        | {f"{stage}_rank": found.rank for stage, found in stages[ref].items()}
-        | {f"{stage}_score": found.score for stage, found in stages[ref].items()}
+        | {f"{stage.replace(' ', '_')}_rank": found.rank for stage, found in stages[ref].items()}
+        | {f"{stage.replace(' ', '_')}_score": found.score for stage, found in stages[ref].items()}
         for ref in refs
     ]
-    return pa.RecordBatch.from_pylist(rows, schema=CANDIDATES)
+    return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 
 def _origin(
@@ -150,6 +161,7 @@ def _origin(
     queries: tuple[str, ...],
     missing: tuple[str, ...],
     seconds: dict[str, float],
+    fallbacks: dict[str, int],
 ) -> Origin:
     generation = ranking.reader.generation
     return Origin(
@@ -161,6 +173,7 @@ def _origin(
         queries=queries,
         missing=missing,
         seconds=seconds,
+        fallbacks=fallbacks,
     )
 
 

@@ -7,7 +7,7 @@ it is a baseline for a later one, when the generation that it measured is long g
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import pydantic
@@ -45,6 +45,8 @@ class Evaluation:
     places: dict[str, dict[str, Places]]  # query id → relevant name → where each stage put it
     missing: tuple[str, ...]  # judged names that the store does not hold at all
     seconds: dict[str, float]  # mean of a query, a step each
+    # why a wanted reranker did not run, or not over the whole pool → for how many queries
+    fallbacks: dict[str, int] = field(default_factory=dict)
 
     @property
     def steps(self) -> dict[tuple[str, str], Difference]:
@@ -99,6 +101,7 @@ def measured(judged: Judged, asked: Asked) -> Evaluation:
         places={query: _places(runs, query, gains) for query, gains in judged.gains.items()},
         missing=tuple(name for name in origin.missing if name in judged.names),
         seconds=origin.seconds,
+        fallbacks=origin.fallbacks,
     )
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 
-from schemas.errors import BadJudgements, TrainingFailed
+from schemas.errors import BadJudgements, RerankerFailed, TrainingFailed
 from schemas.reranking import RERANKER
 from schemas.settings import Settings
 from tasks.evaluate.comparison import Comparison, compared
@@ -114,10 +114,12 @@ def fine_tune(judged: Judged, into: Path, settings: Settings, plan: Plan, report
     weight = best_weight(weighed, pools)
     config = model / "config.json"
     write_text(config, json.dumps(json.loads(config.read_text(encoding="utf-8")) | {FUSION_WEIGHT: weight}, indent=2))
-    comparison = compared(
-        evaluate(decisive, old, report=partial(report, "before")),
-        evaluate(decisive, new, report=partial(report, "after")),
-    )
+    before = evaluate(decisive, old, report=partial(report, "before"))
+    if before.fallbacks:
+        raise RerankerFailed(
+            f"the reranker to be beaten failed, run again when it answers: {next(iter(before.fallbacks))}"
+        )
+    comparison = compared(before, evaluate(decisive, new, report=partial(report, "after")))
     card = _card(into.name, plan, weight, comparison, len(learned.queries))
     write_text(model / "README.md", card)
     shutil.rmtree(model / "checkpoints", ignore_errors=True)
