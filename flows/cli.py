@@ -153,12 +153,18 @@ def query(
 
     flags = {"reranker": reranker, "deadline_ms": deadline_ms}
     settings = settings_of(store, set_, {name: value for name, value in flags.items() if value})
+    wanted = filter_of(source, path, file_type, after, before, meta)
     if why is not None:
+        if save_run is not None:
+            raise typer.BadParameter("give --save-run or --why: the one keeps every candidate, the other follows one")
         from tasks.explain import why as explain_document
 
-        print_whereabouts(out, explain_document(why, text, settings, k=k, generation=generation))
+        found = explain_document(why, text, settings, k=k, wanted=wanted, generation=generation)
+        if as_json:
+            print_json(asdict(found))
+        else:
+            print_whereabouts(out, found)
         return
-    wanted = filter_of(source, path, file_type, after, before, meta)
     older = None if generation is None else Reader.open(settings.store, generation)
     ranking = rank(text, settings, k=k, wanted=wanted, reader=older)
     if save_run is not None:

@@ -93,7 +93,9 @@ def create_app(settings: Settings, hosts: list[str] | None = None) -> FastAPI:
         return answer
 
     async def packed(asked: ContextRequest) -> dict[str, Any]:
-        return asdict(await turns.run(partial(_context, asked, settings)))
+        context = await turns.run(partial(_context, asked, settings))
+        metrics.ordered(context)
+        return asdict(context)
 
     @app.get("/query", responses=refusals, response_model=QueryResponse, summary="Search the store")
     async def get_query(asked: Annotated[QueryRequest, Query()]) -> dict[str, Any]:

@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 from flows.options import version
 from flows.serving import Turns
 from schemas.errors import HeadraceError
-from schemas.records import SearchResult
+from schemas.records import Context, SearchResult
 from tasks.store.reader import newest
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Metrics:
         )
         self._fallbacks = Counter(
             "headrace_query_fallbacks",
-            "Queries whose reranker did not run (none), or not over the whole pool (part).",
+            "Queries, those for a context too, whose reranker did not run (none), or not over the whole pool (part).",
             ("reranked",),
             registry=registry,
         )
@@ -73,10 +73,14 @@ class Metrics:
         registry.register(StoreCollector(store))
 
     def queried(self, result: SearchResult) -> None:
-        """Count a query that was answered."""
+        """Count a query that was answered with hits."""
         for stage, milliseconds in result.timings_ms.items():
             self._stages.labels(stage).observe(milliseconds / 1000)
         self._pool.observe(result.pool)
+        self.ordered(result)
+
+    def ordered(self, result: SearchResult | Context) -> None:
+        """Count what a reranker left out."""
         if result.fallback:
             self._fallbacks.labels("none" if result.reranker == "fusion" else "part").inc()
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 
-from schemas.records import Whereabouts
+from schemas.records import Filter, Whereabouts
 from schemas.settings import Settings
 from tasks.rerank import FUSION
 from tasks.search import Ranking, Scored, lexical_weights, rank
+from tasks.store.filters import matching_chunks
 from tasks.store.lexical import bm25_of_terms
 from tasks.store.reader import ChunkRef, Reader
 
@@ -15,12 +16,21 @@ from tasks.store.reader import ChunkRef, Reader
 DEPTH = 1_000
 
 
-def why(path: str, query: str, settings: Settings, *, k: int = 10, generation: int | None = None) -> Whereabouts:
+def why(
+    path: str,
+    query: str,
+    settings: Settings,
+    *,
+    k: int = 10,
+    wanted: Filter | None = None,
+    generation: int | None = None,
+) -> Whereabouts:
     """Why no chunk of the document at `path`, or whose path ends so, is among the `k` hits, or where it is.
 
     Errors as of tasks.search.search.
     """
-    used = rank(query, settings, k=k, reader=None if generation is None else Reader.open(settings.store, generation))
+    older = None if generation is None else Reader.open(settings.store, generation)
+    used = rank(query, settings, k=k, wanted=wanted, reader=older)
     reader = used.reader
     rows = [row for row in reader.documents().to_pylist() if _is(row["path"], path)]
     live = [row for row in rows if row["error_kind"] is None]
@@ -32,9 +42,14 @@ def why(path: str, query: str, settings: Settings, *, k: int = 10, generation: i
     own = {ChunkRef(row["segment"], row["first_chunk"] + i) for i in range(row["chunk_count"])}
     if not own:
         return Whereabouts(row["path"], "it has no chunks: no text was found in it", {}, {})
+    if wanted is not None:
+        passing = matching_chunks(reader, wanted).rows
+        if own.isdisjoint(map(ChunkRef, passing["segment"].to_pylist(), passing["row"].to_pylist())):
+            return Whereabouts(row["path"], "the filter leaves it out", {}, {})
 
     # the first stages alone: a reranker would be paid for twice
-    deep = rank(query, settings.model_copy(update={"candidates": DEPTH, "reranker": FUSION}), k=k, reader=reader)
+    deepest = settings.model_copy(update={"candidates": DEPTH, "reranker": FUSION})
+    deep = rank(query, deepest, k=k, wanted=wanted, reader=reader)
     ranks = {stage: _place(deep.stages[stage], own) for stage in ("bm25", "vectors")}
     ranks |= {stage: _place(used.stages[stage], own) for stage in ("fusion", "rerank")}
     terms = bm25_of_terms(reader, query, sorted(own), **lexical_weights(settings))

@@ -6,9 +6,12 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+import tasks.rerank
 from flows.local import local_refresh
+from schemas.records import Filter
 from schemas.settings import Settings
 from tasks.explain import why
 from tasks.search import search
@@ -52,6 +55,19 @@ def test_document_is_followed_to_where_it_was_lost(
     found = why(path, QUESTION, settings.model_copy(update=changed), k=3)
     assert found.verdict.startswith(verdict)
     assert not found.ranks or set(found.ranks) == {"bm25", "vectors", "fusion", "rerank"}
+
+
+def test_filter_that_leaves_a_document_out_is_told(settings: Settings) -> None:
+    markdown = Filter(file_types=("md",))
+    assert why("dns-failover-runbook.pdf", QUESTION, settings, wanted=markdown).verdict == "the filter leaves it out"
+    assert why("embedded-vector-store.md", QUESTION, settings, wanted=markdown).verdict == "it is hit 1"
+
+
+def test_deadline_that_leaves_a_document_out_is_told(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    cut = settings.model_copy(update={"reranker": "auto", "deadline_ms": 500})
+    monkeypatch.setattr(tasks.rerank, "score_until", lambda *_, least, **__: np.arange(least, 0, -1, dtype=np.float32))
+    found = why("dns-failover-runbook.pdf", QUESTION, cut, k=2)
+    assert "the first 2 are (500 ms ended before the other" in found.verdict
 
 
 def test_every_hit_is_where_why_says_it_is(settings: Settings, make_settings: Callable[..., Settings]) -> None:

@@ -356,7 +356,14 @@ def test_only_a_token_or_a_plain_word_opens_the_server_to_other_machines(built: 
 def test_metrics_count_requests_and_describe_the_store_with_few_labels(hostile: Settings) -> None:
     hurried = hostile.model_copy(update={"reranker": "auto", "deadline_ms": 1})
     with client_of(hurried) as client:
-        for path in ("/query?query=x", "/query?query=x", "/query", "/status", *(f"/{i}/../x?y={i}" for i in range(5))):
+        for path in (
+            "/query?query=x",
+            "/query?query=x",
+            "/context?query=x",
+            "/query",
+            "/status",
+            *(f"/{i}/../x?y={i}" for i in range(5)),
+        ):
             client.get(path)
         answer = client.get("/metrics")
     samples = {
@@ -370,7 +377,7 @@ def test_metrics_count_requests_and_describe_the_store_with_few_labels(hostile: 
     assert samples["headrace_http_request_seconds_count", "/query"] == 3
     assert samples["headrace_query_stage_seconds_count", "rerank"] == 2
     assert samples["headrace_query_pool_sum",] == 2 * search("x", hurried).pool
-    assert samples["headrace_query_fallbacks_total", "none"] == 2
+    assert samples["headrace_query_fallbacks_total", "none"] == 3
     status = store_status(hostile.store)
     assert samples["headrace_store_generation",] == status.generation
     assert samples["headrace_store_documents",] == status.documents
