@@ -110,14 +110,15 @@ def rerank(
     count: int,
     read: Callable[[Sequence[int]], list[str]],
     fused: Callable[[], np.ndarray],
+    alike: Callable[[Sequence[int]], np.ndarray],
     least: int,
     started: float,
 ) -> Reranked:
     """Order `count` candidates by the stages of a cascade.
 
-    `read` gives the passages of some of them, by place, and `fused` float32[count], the scores of fusion. A stage that
-    cannot score `least` of its candidates scores none. A deadline counts from `started`, of time.perf_counter(), and
-    each stage has an equal share of what is left of it.
+    Of some of them, by place, `read` gives the passages and `alike` the cosines to each other, float32[n, n]; `fused`
+    gives float32[count], the scores of fusion. A stage that cannot score `least` of its candidates scores none. A
+    deadline counts from `started`, of time.perf_counter(), and each stage has an equal share of what is left of it.
     """
     if not count:
         return Reranked({"rerank": []}, _said([(stage, _name(stage.reranker)) for stage in cascade]), None)
@@ -131,11 +132,12 @@ def rerank(
         if stage.reranker is not None:
             ends = _ends(settings, started, share=len(cascade) - number)
             enough = min(least, len(head))
-            added = np.zeros(len(head))
-            if stage.reranker.fusion_weight:  # computed before the reranker works: that takes what a deadline leaves
-                added = stage.reranker.fusion_weight * fused()[head]
+            blend = stage.reranker.blend
+            # before the reranker works: that takes what a deadline leaves
+            beside = fused()[head] if blend.fusion else np.zeros(len(head))
+            similarities = alike(head) if blend.neighbours else np.zeros((len(head), len(head)))
             scores, reason = score_pool(stage.reranker, query, read(head), settings, least=enough, ends=ends)
-            scores = (scores + added[: len(scores)]).astype(np.float32)
+            scores = blend.scores(scores, beside, similarities)
         if not len(scores) and not order:
             head, scores, name = list(range(count)), fused(), FUSION
         if len(scores):

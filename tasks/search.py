@@ -25,7 +25,7 @@ from tasks.store.filters import Matching, matching_chunks
 from tasks.store.lexical import FieldWeights, bm25, bm25_of_terms
 from tasks.store.reader import ChunkRef, Reader, newest
 from tasks.store.terms import identifiers
-from tasks.store.vectors import cosines, nearest
+from tasks.store.vectors import cosines, nearest, similarities
 
 Scored = list[tuple[ChunkRef, float]]
 
@@ -133,9 +133,12 @@ def rank(
             scores = complete_scores(reader, query, vector, refs, settings)
             return weighted_scores(*scores, vector_weight(query, settings))
 
+        def alike(places: Sequence[int]) -> np.ndarray:
+            return similarities(reader, [refs[place] for place in places])
+
         least = min(k, len(refs))
         reranked = rerank(
-            cascade, query, settings, count=len(refs), read=read, fused=fused, least=least, started=started
+            cascade, query, settings, count=len(refs), read=read, fused=fused, alike=alike, least=least, started=started
         )
         for stage, order in reranked.orders.items():
             stages[stage] = [(refs[place], score) for place, score in order]

@@ -25,6 +25,7 @@ from flows.serving import warm
 from schemas.errors import BadEvaluation, RerankerFailed
 from schemas.reranking import RERANKER, StageName, assigned, stage_names
 from schemas.settings import Settings
+from tasks.blend import Blend
 from tasks.evaluate.candidates import ask, asked_once, read, write
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.sweep import sweep
@@ -105,7 +106,7 @@ def test_key_where_a_blocks_name_belongs_is_in_no_message() -> None:
 class Fixed:
     """Scores texts, which are numbers, by a table; counts what it read."""
 
-    fusion_weight = 0.0
+    blend = Blend()
 
     def __init__(self, name: str, table: Sequence[float]) -> None:
         self.name = self.fingerprint = name
@@ -146,6 +147,7 @@ def run(
         count=count,
         read=lambda places: [str(place) for place in places],
         fused=lambda: np.array(fused or [-place for place in range(count)], dtype=np.float32),
+        alike=lambda places: np.eye(len(places), dtype=np.float32),
         least=least,
         started=time.perf_counter(),
     )

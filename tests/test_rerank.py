@@ -18,6 +18,7 @@ import tasks.models.speed
 import tasks.rerank
 from flows.local import local_refresh
 from schemas.settings import Settings
+from tasks.blend import Blend
 from tasks.models.speed import Speed, work
 from tasks.rerank import score_until
 from tasks.search import search
@@ -40,7 +41,7 @@ class Simulated:
     """A reranker that takes `rate` milliseconds for 1,000 characters, and scores a text by its length."""
 
     name = fingerprint = "simulated"
-    fusion_weight = 0.0
+    blend = Blend()
 
     def __init__(self, clock: Clock, rate: float) -> None:
         self.clock, self.rate = clock, rate
@@ -106,7 +107,7 @@ class Sleeping:
     """A reranker that takes twenty milliseconds a text and prefers the shortest."""
 
     name = fingerprint = "sleeping"
-    fusion_weight = 0.0
+    blend = Blend()
     seconds = 0.02
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:

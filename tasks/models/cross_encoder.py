@@ -40,7 +40,7 @@ class CrossEncoder:
             f"{self.name}-{precision}, {graph.stat().st_size} bytes, {self.max_tokens} tokens, "
             f"{settings.embed_threads} threads"
         )
-        self.fusion_weight = model.fusion_weight
+        self.blend = model.blend
         self._sigmoid = model.activation == "Sigmoid"
         self._tokenizer = model.tokenizer()
         # cuts the passage; the query only where it is longer than half, when `only_second` would raise or leave no

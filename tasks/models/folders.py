@@ -17,14 +17,16 @@ from typing import Any, Literal
 from tokenizers import Tokenizer
 
 from schemas.errors import ModelMismatch
+from tasks.blend import Blend
 from tasks.models.resolve import TOKENIZERS, bundled_folder, check_complete
 from tasks.store.files import sha256
 
 # of the published model: huggingface.co/sentence-transformers/all-MiniLM-L6-v2
 BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
-# key of a config.json that tasks.training writes
+# keys of a config.json that tasks.training writes
 FUSION_WEIGHT = "headrace_fusion_weight"
+NEIGHBOUR_WEIGHT = "headrace_neighbour_weight"
 
 Precision = Literal["fp32", "int8"]
 
@@ -94,9 +96,9 @@ class ModelFolder:
         return str(next(name for name in said if name)).rsplit(".", 1)[-1]
 
     @property
-    def fusion_weight(self) -> float:
-        """What of fusion's score a reranker trained by Headrace wants added to its logit; of others nothing."""
-        return float(self.config.get(FUSION_WEIGHT) or 0.0)
+    def blend(self) -> Blend:
+        """What the final order takes beside the logit of a reranker trained by Headrace; of others nothing."""
+        return Blend(*(float(self.config.get(key) or 0.0) for key in (FUSION_WEIGHT, NEIGHBOUR_WEIGHT)))
 
     @property
     def default_prompt(self) -> str:

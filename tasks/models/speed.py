@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from tasks.blend import Blend
 from tasks.models.hardware import processor
 
 logger = logging.getLogger(__name__)
@@ -32,7 +33,7 @@ class Reranker(Hashable, Protocol):
 
     name: str
     fingerprint: str  # all that its speed depends on beside the machine
-    fusion_weight: float  # of fusion's weighted scores, from 0 to 1, that the final order adds to its own
+    blend: Blend  # what the final order takes beside its scores
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:
         """float32[n]: higher is more relevant; in the order of `texts`."""

@@ -1,7 +1,9 @@
-"""Make a trained cross-encoder small enough to ship: `python -m tasks.training.bundle FOLDER WEIGHT CARD.md INTO`.
+"""Make a trained cross-encoder small enough to ship.
 
-In: the model's folder in the hub's layout, the weight of fusion's score beside its logit, and its card. Out: a folder
-with an int8 graph for any processor, 23 MB for MiniLM-L6, and with what explains it; weights to train on are not in it.
+    python -m tasks.training.bundle FOLDER FUSION NEIGHBOURS CARD.md INTO
+
+In: the model's folder in the hub's layout, the two weights of its blend (tasks.blend), and its card. Out: a folder with
+an int8 graph for any processor, 23 MB for MiniLM-L6, and with what explains it; weights to train on are not in it.
 """
 
 from __future__ import annotations
@@ -11,12 +13,13 @@ import shutil
 import sys
 from pathlib import Path
 
-from tasks.models.folders import FUSION_WEIGHT, copy_tokenizer, describe
+from tasks.blend import Blend
+from tasks.models.folders import FUSION_WEIGHT, NEIGHBOUR_WEIGHT, copy_tokenizer, describe
 from tasks.models.published import PORTABLE
 from tasks.models.torch_export import quantize, write_graph
 
 
-def bundle(folder: Path, weight: float, card: Path, into: Path) -> None:
+def bundle(folder: Path, blend: Blend, card: Path, into: Path) -> None:
     """Write the folder `into`, in place of what is there."""
     model = describe(folder)
     shutil.rmtree(into, ignore_errors=True)
@@ -26,9 +29,11 @@ def bundle(folder: Path, weight: float, card: Path, into: Path) -> None:
     quantize(graph, portable=True)
     copy_tokenizer(folder, into)
     shutil.copy(folder / "config_sentence_transformers.json", into)
-    (into / "config.json").write_text(json.dumps(model.config | {FUSION_WEIGHT: weight}, indent=2) + "\n")
+    weights = {FUSION_WEIGHT: blend.fusion, NEIGHBOUR_WEIGHT: blend.neighbours}
+    (into / "config.json").write_text(json.dumps(model.config | weights, indent=2) + "\n")
     shutil.copy(card, into / "README.md")
 
 
 if __name__ == "__main__":
-    bundle(Path(sys.argv[1]), float(sys.argv[2]), Path(sys.argv[3]), Path(sys.argv[4]))
+    folder, fusion, neighbours, card, into = sys.argv[1:]
+    bundle(Path(folder), Blend(float(fusion), float(neighbours)), Path(card), Path(into))

@@ -21,17 +21,18 @@ import pyarrow.parquet as pq
 from schemas.errors import BadJudgements, RerankerFailed, TrainingFailed
 from schemas.reranking import RERANKER
 from schemas.settings import Settings
+from tasks.blend import NEIGHBOURS, Blend
 from tasks.evaluate.comparison import Comparison, compared
 from tasks.evaluate.evaluation import evaluate
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import p_value
 from tasks.models.cross_encoder import CrossEncoder
-from tasks.models.folders import FUSION_WEIGHT
+from tasks.models.folders import FUSION_WEIGHT, NEIGHBOUR_WEIGHT
 from tasks.models.resolve import resolve
 from tasks.store.files import write_text
 from tasks.training.lists import mine
 from tasks.training.train import Recipe
-from tasks.training.weigh import best_weight, score_pools
+from tasks.training.weigh import best_blend, score_pools
 
 Report = Callable[[str, int, int], None]  # stage (mine, train, weigh, before, after), done, total
 
@@ -111,16 +112,17 @@ def fine_tune(judged: Judged, into: Path, settings: Settings, plan: Plan, report
     old = settings.model_copy(update={"deadline_ms": None})
     new = old.model_copy(update={"reranker": str(model)})
     pools = score_pools(weighed, CrossEncoder(str(model), new), settings, partial(report, "weigh"))
-    weight = best_weight(weighed, pools)
+    blend = best_blend(weighed, pools)
     config = model / "config.json"
-    write_text(config, json.dumps(json.loads(config.read_text(encoding="utf-8")) | {FUSION_WEIGHT: weight}, indent=2))
+    weights = {FUSION_WEIGHT: blend.fusion, NEIGHBOUR_WEIGHT: blend.neighbours}
+    write_text(config, json.dumps(json.loads(config.read_text(encoding="utf-8")) | weights, indent=2))
     before = evaluate(decisive, old, report=partial(report, "before"))
     if before.fallbacks:
         raise RerankerFailed(
             f"the reranker to be beaten failed, run again when it answers: {next(iter(before.fallbacks))}"
         )
     comparison = compared(before, evaluate(decisive, new, report=partial(report, "after")))
-    card = _card(into.name, plan, weight, comparison, len(learned.queries))
+    card = _card(into.name, plan, blend, comparison, len(learned.queries))
     write_text(model / "README.md", card)
     shutil.rmtree(model / "checkpoints", ignore_errors=True)
     if comparison.headline.mean <= 0:
@@ -176,7 +178,7 @@ def _train(recipe: Recipe, folder: Path, threads: int, report: Callable[[int, in
         raise TrainingFailed(f"the training ended with status {process.returncode}; the reason stands in {log}")
 
 
-def _card(name: str, plan: Plan, weight: float, comparison: Comparison, learned: int) -> str:
+def _card(name: str, plan: Plan, blend: Blend, comparison: Comparison, learned: int) -> str:
     """The model's README.md."""
     rows = "\n".join(
         f"| {stage} | {change.before:.3f} | {change.after:.3f} |" for stage, change in comparison.stages.items()
@@ -184,8 +186,9 @@ def _card(name: str, plan: Plan, weight: float, comparison: Comparison, learned:
     more = "".join(f", and the lists of {path}" for path in plan.lists)
     return f"""# {name}
 
-A cross-encoder with one logit, trained by `headrace train-reranker`. The final order is by its logit plus {weight:g}
-times fusion's score, a weight that config.json keeps as `{FUSION_WEIGHT}`.
+A cross-encoder with one logit, trained by `headrace train-reranker`. The final order is by its logit plus
+{blend.fusion:g} times fusion's score, drawn by {blend.neighbours:g} towards the mean of the {NEIGHBOURS} candidates
+most alike; config.json keeps these weights as `{FUSION_WEIGHT}` and `{NEIGHBOUR_WEIGHT}`.
 
 - start: {plan.base}
 - data: {learned} judged queries of {comparison.after.store}{more}

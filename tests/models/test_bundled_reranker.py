@@ -51,7 +51,8 @@ def test_auto_is_it_and_adds_what_its_card_says_of_fusion(corpus: Settings) -> N
     assert (result.reranker, result.fallback) == (RERANKER, None)
     assert Path(result.hits[0].path).name == "embedded-vector-store.md"
     ce = CrossEncoder(RERANKER, corpus)
-    assert ce.fusion_weight > 0
+    assert ce.blend.fusion > 0
+    assert 0 < ce.blend.neighbours < 1
     assert f"as {RERANKER} in int8" in models.reranker(corpus).detail
 
 

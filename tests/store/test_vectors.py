@@ -14,7 +14,7 @@ from schemas.records import Filter
 from tasks.store.filters import matching_chunks
 from tasks.store.lexical import bm25
 from tasks.store.reader import ChunkRef, Reader
-from tasks.store.vectors import cosines, index_scan, nearest, parameter
+from tasks.store.vectors import cosines, index_scan, nearest, parameter, similarities
 from tests.benchmarks import synthetic
 from tests.store.parts import DIM, Corpus, vectors_of
 
@@ -40,6 +40,23 @@ def found(reader: Reader, query: np.ndarray, k: int, wanted: Filter | None = Non
     scored = nearest(reader, query, k, matching=matching)
     rows = reader.lookup([ref for ref, _ in scored])
     return [rows[ref]["text"] for ref, _ in scored]
+
+
+def test_similarities_are_the_cosines_of_each_to_each(tmp_path: Path) -> None:
+    corpus = Corpus(tmp_path, 10**9)
+    texts = [f"text {i}" for i in range(30)]
+    for part in range(3):
+        corpus.publish({f"d{i}": [texts[i]] for i in range(part * 10, part * 10 + 10)})
+    with Reader.open(tmp_path) as reader:
+        refs = [ref for ref, _ in nearest(reader, vectors_of(["query"])[0], 12)]
+        rows = reader.lookup(refs)
+        vectors = vectors_of([rows[ref]["text"] for ref in refs])
+        between = similarities(reader, refs)
+        np.testing.assert_allclose(between, vectors @ vectors.T, atol=1e-6)
+        for ref, vector, row in zip(refs, vectors, between, strict=True):
+            near = cosines(reader, vector, refs)
+            assert near[ref] == pytest.approx(1.0)
+            np.testing.assert_allclose(row, [near[other] for other in refs], atol=1e-6)
 
 
 @pytest.mark.parametrize("hnsw_min_rows", [pytest.param(1, id="hnsw"), pytest.param(10**9, id="exact-scan")])

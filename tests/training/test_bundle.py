@@ -16,6 +16,7 @@ from safetensors.numpy import load_file, save_file
 from schemas.errors import ModelMismatch
 from schemas.records import LISTS
 from schemas.settings import Settings
+from tasks.blend import Blend
 from tasks.models.cross_encoder import CrossEncoder
 from tasks.models.folders import describe
 from tasks.models.published import PORTABLE
@@ -34,12 +35,12 @@ def test_what_is_shipped_scores_as_what_was_trained(
     trained, shipped, card = make(tmp_path / "trained"), tmp_path / "shipped", tmp_path / "card.md"
     (trained / "config_sentence_transformers.json").write_text("{}")
     card.write_text("# A card\n")
-    bundle(trained, 6.0, card, shipped)
+    bundle(trained, Blend(6.0, 0.3), card, shipped)
     exact = CrossEncoder(str(trained), make_settings(rerank_precision="fp32"))
     small = CrossEncoder(str(shipped), make_settings(cache=tmp_path / "cache"))
     question = "how do I rotate a certificate?"
     assert np.corrcoef(small.score(question, TEXTS), exact.score(question, TEXTS))[0, 1] > 0.98
-    assert (small.fusion_weight, exact.fusion_weight) == (6.0, 0.0)
+    assert (small.blend, exact.blend) == (Blend(6.0, 0.3), Blend())
     assert not (tmp_path / "cache").exists()  # nothing is exported: it comes as a graph
     weights = (trained / "model.safetensors").stat().st_size
     assert (shipped / "onnx" / "model_qint8.onnx").stat().st_size < 0.3 * weights
@@ -69,7 +70,7 @@ def test_what_is_shipped_can_be_trained_on(tmp_path: Path, make: Callable[[Path]
         for name, value in load_file(trained / "model.safetensors").items()
     }
     save_file(before, trained / "model.safetensors", {"format": "pt"})
-    bundle(trained, 6.0, card, shipped)
+    bundle(trained, Blend(6.0, 0.3), card, shipped)
     back = weights(shipped / PORTABLE)
     assert back.keys() == before.keys()
     for name, value in before.items():

@@ -14,6 +14,7 @@ from flows.cli import app
 from flows.local import local_refresh
 from schemas.errors import BadJudgements, TrainingFailed
 from schemas.settings import Settings
+from tasks.blend import Blend
 from tasks.evaluate.judged import Judged, read_clicks
 from tasks.models.folders import describe
 from tasks.search import search
@@ -68,7 +69,8 @@ def test_a_model_that_wins_is_kept_and_one_that_does_not_leaves_it(reports: Sett
     assert code == 0, output
     assert "kept in" in output
     assert "| rerank |" in (model / "README.md").read_text()
-    assert describe(model).fusion_weight == json.loads((model / "config.json").read_text())["headrace_fusion_weight"]
+    config = json.loads((model / "config.json").read_text())
+    assert describe(model).blend == Blend(config["headrace_fusion_weight"], config["headrace_neighbour_weight"])
     assert not model.with_name("mine.building").exists()
     trained = reports.model_copy(update={"reranker": str(model)})
     _, _, decisive = split(read_clicks(clicks))  # of which nothing was learned

@@ -12,6 +12,7 @@ import numpy as np
 
 from schemas.errors import ModelMismatch
 from schemas.settings import Settings
+from tasks.blend import Blend
 from tasks.models.folders import ModelFolder, describe
 from tasks.models.rerankers import required
 from tasks.models.resolve import resolve
@@ -26,7 +27,7 @@ BATCH = {"cpu": 4, "cuda": 64}
 class ColBert:
     """`colbert:MODEL`, by folder, cached or hub name. Raises MissingRequirement, ModelNotFound, ModelMismatch."""
 
-    fusion_weight = 0.0
+    blend = Blend()
 
     def __init__(self, name: str, settings: Settings) -> None:
         with required("colbert"):

@@ -12,6 +12,7 @@ import numpy as np
 
 from schemas.errors import ModelMismatch
 from schemas.settings import Settings
+from tasks.blend import Blend
 from tasks.models.batching import length_sorted
 from tasks.models.folders import describe
 from tasks.models.rerankers import required
@@ -30,7 +31,7 @@ BATCH_TOKENS = {"cpu": 1_000, "cuda": 60_000}
 class MonoT5:
     """`monot5:MODEL`, by folder, cached or hub name. Raises MissingRequirement, ModelNotFound, ModelMismatch."""
 
-    fusion_weight = 0.0
+    blend = Blend()
 
     def __init__(self, name: str, settings: Settings) -> None:
         import torch

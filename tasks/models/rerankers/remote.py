@@ -23,6 +23,7 @@ import numpy as np
 
 from schemas.errors import RerankerFailed
 from schemas.settings import Settings
+from tasks.blend import Blend
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ class Refusal:
 class Remote(ABC):
     """A reranker on a server."""
 
-    fusion_weight = 0.0
+    blend = Blend()
 
     def __init__(self, name: str, settings: Settings, key: str | None) -> None:
         self.name = self.fingerprint = name
