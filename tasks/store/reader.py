@@ -18,6 +18,7 @@ from types import TracebackType
 from typing import Any, NamedTuple
 
 import duckdb
+import numpy as np
 import pyarrow as pa
 
 from schemas.errors import CorruptStore, StoreNotFound
@@ -191,16 +192,29 @@ class Reader:
         self, refs: Iterable[ChunkRef], columns: str, parameters: dict[str, Any] | None = None
     ) -> dict[ChunkRef, tuple[Any, ...]]:
         """Some columns, or SQL expressions over them, of some chunks."""
+        wanted = list(refs)
+        fetched = self.cursor().execute(self._of(wanted, columns), parameters or {}).fetchall() if wanted else []
+        return {ChunkRef(segment, row): tuple(values) for segment, row, *values in fetched}
+
+    def embeddings(self, refs: Sequence[ChunkRef]) -> np.ndarray:
+        """float32[n, dim], the vectors of one or more chunks."""
+        table = self.cursor().execute(self._of(refs, "embedding")).to_arrow_table()  # a list a row would cost ten times
+        vectors = table["embedding"].combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
+        found = zip(table["segment"].to_pylist(), table["row"].to_pylist(), strict=True)
+        places = {ChunkRef(*at): place for place, at in enumerate(found)}
+        return np.asarray(vectors[[places[ref] for ref in refs]])
+
+    def _of(self, refs: Iterable[ChunkRef], columns: str) -> str:
+        """SQL for segment, row and some columns of some chunks."""
         rows_of: dict[int, list[str]] = {}
         for ref in refs:
             rows_of.setdefault(ref.segment, []).append(str(ref.row))
         # a list of literals, which DuckDB looks up in the index on docid; a join would scan
-        parts = (
-            f"SELECT {segment}, docid, {columns} FROM {self.alias(segment)}.chunks WHERE docid IN ({', '.join(rows)})"
+        return " UNION ALL ".join(
+            f"SELECT {segment} AS segment, docid AS row, {columns} FROM {self.alias(segment)}.chunks "
+            f"WHERE docid IN ({', '.join(rows)})"
             for segment, rows in rows_of.items()
         )
-        fetched = self.cursor().execute(" UNION ALL ".join(parts), parameters or {}).fetchall() if rows_of else []
-        return {ChunkRef(segment, row): tuple(values) for segment, row, *values in fetched}
 
     def best(self, scored: Sequence[tuple[ChunkRef, float]], limit: int, digits: int) -> list[tuple[ChunkRef, float]]:
         """The `limit` highest scores, best first; scores equal to `digits` decimals in the order of chunk_id."""

@@ -53,10 +53,9 @@ def cosines(reader: Reader, vector: np.ndarray, refs: Sequence[ChunkRef]) -> dic
 
 def similarities(reader: Reader, refs: Sequence[ChunkRef]) -> np.ndarray:
     """float32[n, n], the cosine of each of `refs` to each other; 0 to and from a chunk whose vector is all zeros."""
-    fetched = reader.fetch(refs, "embedding")
-    vectors = np.array([fetched[ref][0] for ref in refs], dtype=np.float32)
-    vectors /= np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
-    return np.asarray(vectors @ vectors.T)
+    vectors = reader.embeddings(refs)
+    units = vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), np.finfo(np.float32).tiny)
+    return np.asarray(units @ units.T)
 
 
 def _scan(
