@@ -42,9 +42,9 @@ def train_reranker(
 ) -> None:
     """Fine-tune a cross-encoder on your corpus and judged queries, and keep it where it wins on queries held out.
 
-    Seven tenths of the queries are learned from, one finds how much of fusion's score the order takes, two decide. Some
-    10 pairs a second on two cores, minutes on a GPU; a run that was stopped goes on from its last checkpoint. Needs the
-    extra train: pip install '.[train]'.
+    Seven tenths of the queries are learned from, one finds what the order takes of fusion's score and of passages that
+    are alike, two decide. Some 10 pairs a second on two cores, minutes on a GPU; a run that was stopped goes on from
+    its last checkpoint. Needs the extra train: pip install '.[train]'.
 
     Example: headrace train-reranker --queries queries.jsonl --qrels qrels.tsv --into ./my-reranker --store ./index
     """

@@ -2,6 +2,7 @@
 
 In: judged queries and a store. Out: nDCG@10 and recall by fusion method, and for the settings' own fusion by pool size:
 what the pool holds (recall, and the nDCG@10 of its best order), what the reranker makes of it, and how long it takes.
+All pools are ordered by the scores of the deepest, in which fusion's greatest score and like passages play a part.
 """
 
 from __future__ import annotations

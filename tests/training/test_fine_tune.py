@@ -90,6 +90,20 @@ def test_a_model_that_wins_is_kept_and_one_that_does_not_leaves_it(reports: Sett
     assert not list(tmp_path.glob("**/checkpoints"))
 
 
+@pytest.mark.slow
+def test_a_reranker_that_fails_cannot_be_beaten(reports: Settings, tmp_path: Path) -> None:
+    clicks = tmp_path / "clicks.tsv"
+    clicks.write_text("".join(f"what is the count of the {animal}?\t{animal}-rejected.md\n" for animal in ANIMALS))
+    silent = reports.model_copy(update={"reranker": "llm:judge"})
+    learn = ["--clicks", str(clicks), "--into", str(tmp_path / "mine"), "--epochs", "0.01", "--negatives", "1"]
+    nobody = ["--set", "rerank_urls=llm=http://127.0.0.1:9/v1", "--set", "rerank_timeout_s=0.5"]
+    code, output = run(silent, *learn, *nobody)
+    assert code == 1, output
+    assert "the reranker to be beaten failed" in output
+    assert "cannot be reached" in output
+    assert not (tmp_path / "mine").exists()
+
+
 def test_what_a_stopped_run_mined_is_taken_up_by_the_same_plan_alone(
     reports: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
