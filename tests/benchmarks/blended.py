@@ -24,7 +24,7 @@ from tasks.blend import NEIGHBOURS, Blend
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import HEADLINE, values
 from tasks.evaluate.runs import Namer
-from tasks.rerank import load_reranker
+from tasks.rerank import load_cascade
 from tasks.store.generation import exists
 from tasks.training.weigh import Pool, score_pools
 from tests.benchmarks.quality import COLLECTIONS, STORES
@@ -79,7 +79,7 @@ def scored(reranker: str, stores: Path) -> Pools:
         settings = Settings(store=stores / STORES.get(name, name), reranker=reranker)
         if not exists(settings.store):
             collection.build(settings)
-        model = load_reranker(settings)
+        model = load_cascade(settings)[0].reranker
         if model is None:
             raise SystemExit("fusion takes no weights; name a reranker")
         pools[name] = collection.judged, score_pools(collection.judged, model, settings)
