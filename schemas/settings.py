@@ -221,7 +221,17 @@ class Settings(BaseSettings):
         "reranker manages, measured on this machine, and fusion orders the hits where that is too few. Empty for none.",
     )
     rerank_tokens: int = Field(
-        512, ge=16, le=8192, description="Most tokens of a (query, passage) pair; never over the model's own."
+        512,
+        ge=16,
+        le=8192,
+        description="Most tokens of a (query, passage) pair, or of each where a reranker reads them apart; never over "
+        "the model's own.",
+    )
+    rerank_cache_mb: int = Field(
+        1024,
+        ge=0,
+        description="Disk, in the cache, for passages as the bundled reranker reads them, MiB, some 55 KiB each: the "
+        "next query that finds one again hardly waits for it. 0 for none.",
     )
 
     http_token: Annotated[SecretStr | None, BeforeValidator(lambda value: str(value or "").strip() or None)] = Field(

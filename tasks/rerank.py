@@ -22,10 +22,10 @@ from schemas.errors import RerankerFailed
 from schemas.reranking import kind_of, stage_names
 from schemas.settings import Settings
 from tasks.models import only
-from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.cross_encoder import load_cross_encoder
 from tasks.models.rerankers import load
 from tasks.models.rerankers.remote import Remote
-from tasks.models.speed import Reranker, Speed, work
+from tasks.models.speed import Reranker, Speed
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +78,7 @@ def load_reranker(settings: Settings) -> Reranker | None:
     found = _reranker(
         only(
             settings, "reranker", "rerank_precision", "rerank_tokens", "rerank_urls", "rerank_secrets",
-            "rerank_timeout_s", "rerank_llm", "embed_threads",
+            "rerank_timeout_s", "rerank_llm", "rerank_cache_mb", "embed_threads",
         )
     )  # fmt: skip
     if settings.deadline_ms is not None and found is not None and not isinstance(found, Remote):
@@ -93,7 +93,7 @@ def _reranker(settings: Settings) -> Reranker | None:
         return None
     if (kind := kind_of(name)) is not None:
         return load(kind, name.partition(":")[2], settings)
-    return CrossEncoder(name, settings)
+    return load_cross_encoder(name, settings)
 
 
 @functools.lru_cache(maxsize=8)
@@ -217,19 +217,20 @@ def score_until(
     done, rate, spent, worked = 0, speed.rate, 0.0, 0.0
     while rest := texts[done:]:
         left = (ends - time.perf_counter()) * 1000
-        batch = rest[: max(_fitting(query, rest, left * SHARE / rate) // at_once * at_once, at_once)]
-        if rate * work(query, batch) > left:
+        batch = rest[: max(_fitting(speed, query, rest, left * SHARE / rate) // at_once * at_once, at_once)]
+        work = speed.work(query, batch)  # less of it once they are read
+        if rate * work > left:
             break
         started = time.perf_counter()
         scored = _in_time(ends, reranker, query, batch)
         took = (time.perf_counter() - started) * 1000
-        spent, worked = spent + took, worked + work(query, batch)
+        spent, worked = spent + took, worked + work
         if scored is None:
             break
         scores.append(scored)
         done += len(batch)
         # the worse of the last batch and of all: a machine gets busy from one moment to the next
-        rate = max(took / work(query, batch), spent / worked)
+        rate = max(took / work, spent / worked)
     if worked:
         speed.learn(spent / worked)  # at least so slow, where a batch was left behind
     return np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
@@ -246,6 +247,6 @@ def _in_time(ends: float, reranker: Reranker, query: str, texts: Sequence[str]) 
         thread.shutdown(wait=False)
 
 
-def _fitting(query: str, texts: Sequence[str], most: float) -> int:
+def _fitting(speed: Speed, query: str, texts: Sequence[str], most: float) -> int:
     """How many of the first texts are at most so much work."""
-    return int(np.searchsorted(np.cumsum([work(query, [text]) for text in texts]), most, side="right"))
+    return int(np.searchsorted(np.cumsum([speed.work(query, [text]) for text in texts]), most, side="right"))

@@ -19,7 +19,7 @@ import tasks.rerank
 from flows.local import local_refresh
 from schemas.settings import Settings
 from tasks.blend import Blend
-from tasks.models.speed import Speed, work
+from tasks.models.speed import Speed
 from tasks.rerank import score_until
 from tasks.search import search
 from tests.conftest import CORPUS
@@ -37,6 +37,11 @@ class Clock:
         return self.now
 
 
+def read(query: str, texts: Sequence[str]) -> float:
+    """Thousands of characters."""
+    return sum(len(query) + len(text) for text in texts) / 1000
+
+
 class Simulated:
     """A reranker that takes `rate` milliseconds for 1,000 characters, and scores a text by its length."""
 
@@ -47,7 +52,7 @@ class Simulated:
         self.clock, self.rate = clock, rate
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:
-        self.clock.now += self.rate * work(query, texts) / 1000
+        self.clock.now += self.rate * read(query, texts) / 1000
         return np.array([len(text) for text in texts], dtype=np.float32)
 
 
@@ -83,7 +88,7 @@ def test_deadline_is_kept_by_a_machine_three_times_as_slow_as_believed(
     assert scores.tolist() == lengths[: len(scores)]
     took = clock.now * 1000
     # the smallest batch may be begun when it fits as believed; it may then take three times as long
-    smallest = 10.0 * work("query", ["x" * max(lengths)] * at_once)
+    smallest = 10.0 * read("query", ["x" * max(lengths)] * at_once)
     assert took <= milliseconds + max(0.0, slower - 1) * smallest + 1e-6
     if slower <= 1:
         assert took <= milliseconds + 1e-6

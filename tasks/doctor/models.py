@@ -13,9 +13,10 @@ from schemas.reranking import REMOTE, kind_of, stage_names
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
 from tasks.models import load_encoder, precision
-from tasks.models.cross_encoder import CrossEncoder, decided_precision
+from tasks.models.cross_encoder import load_cross_encoder
 from tasks.models.export import check_exportable, onnx_folder
 from tasks.models.folders import ModelFolder, describe
+from tasks.models.onnx_reranker import decided_precision, reranker_kind
 from tasks.models.published import published_graph
 from tasks.models.rerankers import PACKAGES
 from tasks.models.rerankers.access import VARIABLES, url_of, whereabouts
@@ -75,13 +76,14 @@ def _cross_encoder(name: str, settings: Settings) -> Finding:
     if model is None:
         return _to_be_fetched(name)
     about = _whence(model)
-    check_exportable(model, "cross-encoder")
+    kind = reranker_kind(model)
+    check_exportable(model, kind)
     digits = decided_precision(model, settings)
-    exported = onnx_folder(model, "cross-encoder", digits, settings)
+    exported = onnx_folder(model, kind, digits, settings)
     if published_graph(model.path, digits) is None and not exported.is_dir():
         return Finding("ok", f"{about}\nnot exported to ONNX yet", "the first query does it, some 10 s")
     started = time.perf_counter()
-    CrossEncoder(name, settings).score("what is a headrace?", [SENTENCE])
+    load_cross_encoder(name, settings).score("what is a headrace?", [SENTENCE])
     return Finding(
         "ok", f"{about}\nas {model.name} in {digits}, {time.perf_counter() - started:.1f} s to load and score"
     )

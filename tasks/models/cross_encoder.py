@@ -1,7 +1,6 @@
 """Score (query, passage) pairs with a cross-encoder in ONNX Runtime: any model with a one-logit head.
 
-The graph is the one that its publisher made for this processor (tasks.models.published), else exported once. Scores
-are those of sentence-transformers' `CrossEncoder.predict`: the logit or its sigmoid, as the model's configuration says.
+Scores are those of sentence-transformers' `CrossEncoder.predict`: the logit or its sigmoid, as the model says.
 """
 
 from __future__ import annotations
@@ -10,75 +9,30 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from schemas.errors import ModelMismatch
 from schemas.settings import Settings
-from tasks.models.batching import BATCH_TOKENS, Session
-from tasks.models.export import check_exportable, ensure_onnx
-from tasks.models.folders import ModelFolder, Precision, describe
-from tasks.models.hardware import has_cuda_runtime, has_int8
-from tasks.models.published import graph_names, published_graph
+from tasks.models.folders import describe
+from tasks.models.late_interaction import LateInteraction
+from tasks.models.onnx_reranker import OnnxReranker, reranker_kind
 from tasks.models.resolve import resolve
 
-# tokens of a batch once padded, which a GPU needs to be busy
-CUDA_BATCH_TOKENS = 60_000
 
-
-class CrossEncoder:
+class CrossEncoder(OnnxReranker):
     """A cross-encoder by folder, cached or hub name. Raises ModelNotFound, ModelMismatch."""
 
     def __init__(self, name: str, settings: Settings) -> None:
-        model = describe(resolve(name, settings, also=graph_names(wanted_precision(settings))[:1]))
-        check_exportable(model, "cross-encoder")
-        precision = decided_precision(model, settings)
-        graph = published_graph(model.path, precision)
-        if graph is None:
-            graph = ensure_onnx(name, "cross-encoder", precision, settings)[0] / "model.onnx"
-        self.name = model.name
-        self.max_tokens = min(settings.rerank_tokens, model.max_tokens)  # of a pair, special tokens counted
-        # models of one name differ in their graphs' size
-        self.fingerprint = (
-            f"{self.name}-{precision}, {graph.stat().st_size} bytes, {self.max_tokens} tokens, "
-            f"{settings.embed_threads} threads"
-        )
-        self.blend = model.blend
-        self._sigmoid = model.activation == "Sigmoid"
-        self._tokenizer = model.tokenizer()
+        super().__init__(name, settings)
         # cuts the passage; the query only where it is longer than half, when `only_second` would raise or leave no
         # passage. It is also what sentence-transformers does, so that scores agree for long queries too.
         self._tokenizer.enable_truncation(self.max_tokens, strategy="longest_first")
-        cuda = precision == "fp32" and has_cuda_runtime()
-        # an int8 graph scales a whole batch's activations at once: alone, a pair's score depends on nothing else
-        budget = CUDA_BATCH_TOKENS if cuda else BATCH_TOKENS if precision == "fp32" else 0
-        pad_id = int(model.config.get("pad_token_id") or 0)
-        self._session = Session(graph, settings.embed_threads, budget, pad_id, cuda=cuda)
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:
         """float32[n]: higher is more relevant; in the order of `texts`."""
         # the query is tokenized once, then joined to each passage
         asked, *passages = self._tokenizer.encode_batch([query, *texts], add_special_tokens=False)
-        pairs = [self._tokenizer.post_process(asked, passage) for passage in passages]
-        logits = np.asarray(self._session.run(pairs), dtype=np.float32).reshape(len(texts))
-        # in float64, where exp of what an untrained head gives does not overflow
-        return (1 / (1 + np.exp(-logits.astype(np.float64)))).astype(np.float32) if self._sigmoid else logits
+        return self._activated(self._session.run([self._tokenizer.post_process(asked, text) for text in passages]))
 
 
-def wanted_precision(settings: Settings) -> Precision:
-    """That of the settings; for `auto` int8 unless a GPU computes: `decided_precision` looks closer."""
-    if settings.rerank_precision == "auto":
-        return "fp32" if has_cuda_runtime() else "int8"
-    return settings.rerank_precision
-
-
-def decided_precision(model: ModelFolder, settings: Settings) -> Precision:
-    """As wanted; for `auto` int8 only with instructions for it, or with the publisher's graph for this processor.
-
-    Raises ModelMismatch where fp32 is wanted of a model that comes as an int8 graph and nothing else.
-    """
-    wanted = wanted_precision(settings)
-    if model.weights.suffix == ".onnx":
-        if settings.rerank_precision == "fp32":
-            raise ModelMismatch(f"{model.name} comes in int8 only; leave rerank_precision at auto")
-        return "int8"
-    if settings.rerank_precision == "auto" and wanted == "int8":
-        return "int8" if has_int8() or published_graph(model.path, "int8") else "fp32"
-    return wanted
+def load_cross_encoder(name: str, settings: Settings) -> CrossEncoder | LateInteraction:
+    """The model by folder, cached or hub name, in the form that its kind has. Raises ModelNotFound, ModelMismatch."""
+    late = reranker_kind(describe(resolve(name, settings))) == "late-interaction"
+    return LateInteraction(name, settings) if late else CrossEncoder(name, settings)

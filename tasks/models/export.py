@@ -22,7 +22,7 @@ from schemas.settings import Settings
 from tasks.models.folders import ModelFolder, Precision, describe
 from tasks.models.resolve import resolve
 
-Kind = Literal["encoder", "cross-encoder"]
+Kind = Literal["encoder", "cross-encoder", "late-interaction"]
 EXPORTER_VERSION = "3"
 
 
@@ -35,7 +35,7 @@ class Exported:
     precision: Precision
     kind: Kind
     weights_sha256: str  # hex
-    pooling: str  # mean or cls; of no meaning for a cross-encoder
+    pooling: str  # mean or cls; of no meaning for a reranker
     dim: int  # of the vectors; 1 for a cross-encoder's logit
     max_tokens: int  # special tokens counted
 
@@ -60,10 +60,10 @@ def onnx_folder(model: ModelFolder, kind: Kind, precision: Precision, settings: 
 
 def check_exportable(model: ModelFolder, kind: Kind) -> None:
     """Raise ModelMismatch where the exported graph would not compute what the model's own library does."""
-    if kind == "cross-encoder":
-        _check_cross_encoder(model)
-    else:
+    if kind == "encoder":
         _check_encoder(model)
+    else:
+        _check_reranker(model)
 
 
 def _check_encoder(model: ModelFolder) -> None:
@@ -79,7 +79,7 @@ def _check_encoder(model: ModelFolder) -> None:
         )
 
 
-def _check_cross_encoder(model: ModelFolder) -> None:
+def _check_reranker(model: ModelFolder) -> None:
     architecture = (model.config.get("architectures") or [""])[0]
     # a configuration without labels means transformers' default of two
     one_logit = len(model.config.get("id2label") or "no") == 1 and "SequenceClassification" in architecture

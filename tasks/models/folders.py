@@ -28,6 +28,9 @@ BUNDLED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9
 FUSION_WEIGHT = "headrace_fusion_weight"
 NEIGHBOUR_WEIGHT = "headrace_neighbour_weight"
 
+# in its config.json, of a reranker that compares word by word (tasks.models.maxsim)
+MODEL_TYPE = "headrace-maxsim"
+
 Precision = Literal["fp32", "int8"]
 
 

@@ -2,8 +2,9 @@
 
     [CLS] query [SEP] passage [SEP]  →  logit
 
-1. The body, a BERT, encodes the query, and the passage in windows: each as if it stood alone, and none longer than
-   what a sentence embedder was trained to read.
+1. The body, a BERT, encodes the query and the passage, in windows: each as if it stood alone, and none longer than
+   what a sentence embedder was trained to read. So a passage can be read long before it is asked for
+   (tasks.models.late_interaction).
 2. Each word of the query finds its nearest in the passage. The logit is the mean of their cosines, by the rarity of the
    query's words: MaxSim of Khattab and Zaharia 2020, "ColBERT: Efficient and Effective Passage Search via
    Contextualized Late Interaction over BERT".
@@ -20,7 +21,7 @@ from torch.nn.functional import normalize
 from transformers import AutoConfig, AutoModelForSequenceClassification, BertConfig, BertModel, BertPreTrainedModel
 from transformers.modeling_outputs import SequenceClassifierOutput
 
-MODEL_TYPE = "headrace-maxsim"
+from tasks.models.folders import MODEL_TYPE
 
 # The first logit is so many times a mean cosine: of one pool they differ by some 0.07, logits should by about one.
 SHARPNESS = 20.0
@@ -37,11 +38,11 @@ class MaxSimConfig(BertConfig):  # type: ignore[misc]
 
 
 class Tokens(NamedTuple):
-    """Of a query or of a passage: any number of rows that are encoded apart."""
+    """Of texts, each in any number of windows."""
 
-    ids: torch.Tensor  # int64[batch, rows, tokens]
-    there: torch.Tensor  # bool[batch, rows, tokens]: no padding
-    words: torch.Tensor  # bool[batch, rows, tokens]: neither padding nor [CLS] nor [SEP]
+    ids: torch.Tensor  # int64[batch, windows, tokens]
+    there: torch.Tensor  # bool[batch, windows, tokens]: no padding
+    words: torch.Tensor  # bool[batch, windows, tokens]: neither padding nor [CLS] nor [SEP]
 
 
 class MaxSimForSequenceClassification(BertPreTrainedModel):  # type: ignore[misc]
@@ -61,23 +62,30 @@ class MaxSimForSequenceClassification(BertPreTrainedModel):  # type: ignore[misc
     ) -> SequenceClassifierOutput:
         """int64[batch, tokens] each, as of a BERT tokenizer's pairs → logits float32[batch, 1]."""
         asked = (attention_mask * (1 - token_type_ids)).sum(1, keepdim=True)  # tokens, [CLS] and [SEP] counted
-        ids = input_ids[:, : asked.max()]
-        place = torch.arange(ids.shape[1], device=ids.device)
-        words = (place > 0) & (place < asked - 1)
-        query = Tokens(ids[:, None], (place < asked)[:, None], words[:, None])
-        passage = self._windows(input_ids, asked, attention_mask.sum(1, keepdim=True) - asked - 1)
+        query, weights = self.read(input_ids, torch.ones_like(asked), asked - 2)
+        passage, found = self.read(input_ids, asked, attention_mask.sum(1, keepdim=True) - asked - 1)
+        cosines = (query @ passage.transpose(1, 2)).masked_fill((found < 0)[:, None], -1)
+        logits = (cosines.amax(2) * weights.clamp(min=0)).sum(1, keepdim=True)
+        return SequenceClassifierOutput(logits=logits)
 
-        cosines = self._units(query) @ self._units(passage).transpose(1, 2)
-        nearest = cosines.masked_fill(~passage.words.flatten(1)[:, None], -1).amax(2)
-        weights = self.rarity(ids).squeeze(-1).clamp(min=0) * words
-        mean = (nearest * weights).sum(1, keepdim=True) / weights.sum(1, keepdim=True).clamp(min=1e-6)
-        return SequenceClassifierOutput(logits=self.sharpness * mean)
+    def read(
+        self, input_ids: torch.Tensor, before: torch.Tensor, words: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Texts of `words` tokens after `before` others, int64[batch, 1] each: vectors and weights of their tokens.
+
+        float32[batch, tokens, dim], of unit norm, and float32[batch, tokens]: a logit is the sum of a query's cosines
+        times its weights; -1 marks what is no word.
+        """
+        tokens = self._windows(input_ids, before, words)
+        weights = self.rarity(tokens.ids).squeeze(-1).clamp(min=0) * tokens.words
+        weights = self.sharpness * weights / weights.sum((1, 2), keepdim=True).clamp(min=1e-6)
+        return self._units(tokens), torch.where(tokens.words, weights, -1).flatten(1)
 
     def _windows(self, input_ids: torch.Tensor, before: torch.Tensor, words: torch.Tensor) -> Tokens:
-        """Of the passages, `words` many after `before` tokens, int64[batch, 1] each.
+        """The windows of a text are as few as can be, of one length, and evenly spread.
 
-        The windows of a passage are as few as can be, of one length, and evenly spread; where that does not come out
-        even they overlap, so that none is padded, which an int8 graph for one pair a call relies on.
+        Where that does not come out even they overlap, so that none is padded, which an int8 graph for one text a call
+        relies on.
         """
         windows = ((words + self.config.window_words - 1) // self.config.window_words).clamp(min=1)
         size = (words + windows - 1) // windows
@@ -88,11 +96,11 @@ class MaxSimForSequenceClassification(BertPreTrainedModel):  # type: ignore[misc
         size, there = size[:, :, None], (window < windows)[:, :, None]
         ids = input_ids.gather(1, columns.clamp(max=input_ids.shape[1] - 1).flatten(1)).view(columns.shape)
         ids = torch.where(place == 0, input_ids[:, :1, None], ids)
-        ids = torch.where(place == size + 1, input_ids.gather(1, before - 1)[:, :, None], ids)
+        ids = torch.where(place == size + 1, input_ids.gather(1, before + words)[:, :, None], ids)
         return Tokens(ids, there & (place < size + 2), there & (place > 0) & (place <= size))
 
     def _units(self, tokens: Tokens) -> torch.Tensor:
-        """float32[batch, rows times tokens, dim]: vectors of unit norm."""
+        """float32[batch, windows times tokens, dim]: vectors of unit norm."""
         vectors = self.bert.embeddings(tokens.ids.flatten(0, 1))
         mask = torch.zeros(vectors.shape[:2], dtype=vectors.dtype, device=vectors.device)
         mask = mask.masked_fill(~tokens.there.flatten(0, 1), torch.finfo(vectors.dtype).min)[:, None, None]

@@ -13,7 +13,7 @@ import os
 import time
 from collections.abc import Hashable, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -24,6 +24,8 @@ logger = logging.getLogger(__name__)
 
 # A run's part in what is remembered: some ten runs to forget a busy hour.
 WEIGHT = 0.2
+# Characters that are read in the time which a passage that is kept takes.
+COMPARED = 25
 # What is kept is written again when it is off by this share.
 DRIFT = 0.1
 
@@ -40,20 +42,36 @@ class Reranker(Hashable, Protocol):
         ...
 
 
+@runtime_checkable
+class Keeping(Protocol):
+    """A reranker that remembers what it read of a passage."""
+
+    def known(self, text: str) -> bool:
+        """Whether a passage was read before, and is kept."""
+        ...
+
+
 class Speed:
     """What `reranker` takes on this machine, in milliseconds."""
 
     def __init__(self, reranker: Reranker, cache: Path) -> None:
         self._file = cache / "rerank-speed.json"
+        self._reranker = reranker
         self._key = f"{processor()}, {reranker.fingerprint}"
         kept = _read(self._file).get(self._key)
-        self._kept = self.rate = kept if kept is not None else _measure(reranker)
+        self._kept = self.rate = kept if kept is not None else self._measured()
         if kept is None:
             self._write()
 
     def ms(self, query: str, texts: Sequence[str]) -> float:
         """Expected to score `texts`."""
-        return self.rate * work(query, texts)
+        return self.rate * self.work(query, texts)
+
+    def work(self, query: str, texts: Sequence[str]) -> float:
+        """Thousands of characters that the reranker has to read, now, before it can score `texts`."""
+        if not isinstance(self._reranker, Keeping):
+            return sum(max(len(query), 1) + len(text) for text in texts) / 1000
+        return sum(COMPARED + (0 if self._reranker.known(text) else len(text)) for text in texts) / 1000
 
     def learn(self, rate: float) -> None:
         """Refine by what a run took for 1,000 characters."""
@@ -61,6 +79,16 @@ class Speed:
         if abs(self.rate - self._kept) > DRIFT * self._kept:
             self._kept = self.rate
             self._write()
+
+    def _measured(self) -> float:
+        """The rate of eight passages of 900 characters, once two others have made room for them."""
+        said = " A headrace carries water to the mill wheel." * 20
+        texts = [f"{time.time_ns()} {number}{said}" for number in range(10)]  # that nobody has read before
+        query = "how fast is this?"
+        self._reranker.score(query, texts[:2])
+        work, started = self.work(query, texts[2:]), time.perf_counter()
+        self._reranker.score(query, texts[2:])
+        return (time.perf_counter() - started) * 1000 / work
 
     def _write(self) -> None:
         try:
@@ -71,20 +99,6 @@ class Speed:
             aside.replace(self._file)
         except OSError as error:  # a cache that may only be read: the next process measures again
             logger.info("speed not kept: %s", error)
-
-
-def work(query: str, texts: Sequence[str]) -> float:
-    """Thousands of characters to read."""
-    return sum(len(query) + len(text) for text in texts) / 1000
-
-
-def _measure(reranker: Reranker) -> float:
-    """The rate of eight passages of 900 characters, once the first run has made room for itself."""
-    query, texts = "how fast is this?", ["A headrace carries water to the mill wheel. " * 20] * 8
-    reranker.score(query, texts[:2])
-    started = time.perf_counter()
-    reranker.score(query, texts)
-    return (time.perf_counter() - started) * 1000 / work(query, texts)
 
 
 def _read(file: Path) -> dict[str, float]:

@@ -1,8 +1,9 @@
 """Write a BERT-like model as ONNX: `python -m tasks.models.torch_export FOLDER KIND PRECISION TARGET`.
 
 Kinds: `encoder` gives unit-norm embedding float32[batch, dim], pooling and normalisation inside the graph;
-`cross-encoder` gives logit float32[batch]. The legacy exporter with eager attention makes the faster graph on CPU.
-int8 quantizes the weights of matrix products per output channel, and their inputs at run time.
+`cross-encoder` gives logit float32[batch]; `late-interaction` gives float32[batch, words, dim + 1], see Words. The
+legacy exporter with eager attention makes the faster graph on CPU. int8 quantizes the weights of matrix products per
+output channel, and their inputs at run time.
 """
 
 from __future__ import annotations
@@ -15,15 +16,21 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import onnx
 import torch
 import transformers
 from onnxruntime.quantization import QuantType, quantize_dynamic
 
-import tasks.models.maxsim  # noqa: F401  # makes its model known
 from schemas.errors import HeadraceError
 from tasks.models.export import Exported, Kind
 from tasks.models.folders import ModelFolder, Precision, describe
+from tasks.models.maxsim import MaxSimForSequenceClassification
+
+# name and axis of any length, beside the batch, of what a graph gives
+OUTPUTS: dict[Kind, tuple[str, dict[int, str]]] = {
+    "encoder": ("embedding", {}),
+    "cross-encoder": ("logit", {}),
+    "late-interaction": ("words", {1: "words"}),
+}
 
 
 class Embedding(torch.nn.Module):
@@ -106,6 +113,20 @@ class Logit(torch.nn.Module):
         return logits.squeeze(-1)
 
 
+class Words(torch.nn.Module):
+    """The tokens of a text as a reranker that compares word by word reads them."""
+
+    def __init__(self, body: MaxSimForSequenceClassification) -> None:
+        super().__init__()
+        self.body = body
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        """int64[batch, tokens] each → float32[batch, tokens of all windows, dim + 1]: vectors, and last the weights."""
+        words = attention_mask.sum(1, keepdim=True) - 2
+        vectors, weights = self.body.read(input_ids, torch.ones_like(words), words)
+        return torch.cat([vectors, weights[:, :, None]], 2)
+
+
 def export(path: Path, kind: Kind, precision: Precision, target: Path) -> None:
     """Write model.onnx, config.json, tokenizer.json and, last, meta.json into the new folder `target`."""
     model = describe(path)
@@ -130,20 +151,23 @@ def export(path: Path, kind: Kind, precision: Precision, target: Path) -> None:
 
 def write_graph(model: ModelFolder, kind: Kind, precision: Precision, target: Path) -> int:
     """Write the graph in fp32, in the form that `precision` runs; the model's hidden size."""
-    auto = transformers.AutoModelForSequenceClassification if kind == "cross-encoder" else transformers.AutoModel
+    auto = transformers.AutoModel if kind == "encoder" else transformers.AutoModelForSequenceClassification
     transformers.AttentionInterface.register("unmasked", unmasked_attention)
     # DeBERTa's own attention has nothing to leave out
-    alone = kind == "cross-encoder" and precision == "int8" and model.config.get("model_type") != "deberta-v2"
+    alone = kind != "encoder" and precision == "int8" and model.config.get("model_type") != "deberta-v2"
     attention = "unmasked" if alone else "eager"
     body = auto.from_pretrained(
         model.path, attn_implementation=attention, dtype=torch.float32, local_files_only=True
     ).eval()
     names = ["input_ids", "attention_mask"]
     takes_types = "token_type_ids" in inspect.signature(body.forward).parameters
-    if takes_types and model.config.get("type_vocab_size", 0) > 1:
+    if takes_types and model.config.get("type_vocab_size", 0) > 1 and kind != "late-interaction":
         names.append("token_type_ids")
-    head = Logit(body, names) if kind == "cross-encoder" else Embedding(body, names, model.pooling)
-    output = "logit" if kind == "cross-encoder" else "embedding"
+    if kind == "encoder":
+        head: torch.nn.Module = Embedding(body, names, model.pooling)
+    else:
+        head = Words(body) if kind == "late-interaction" else Logit(body, names)
+    output, longer = OUTPUTS[kind]
     torch.onnx.export(
         head,
         # a query of four tokens and a passage of four, as token types tell them apart
@@ -153,7 +177,7 @@ def write_graph(model: ModelFolder, kind: Kind, precision: Precision, target: Pa
         opset_version=17,
         input_names=names,
         output_names=[output],
-        dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in names}, output: {0: "batch"}},
+        dynamic_axes={**{name: {0: "batch", 1: "tokens"} for name in names}, output: {0: "batch"} | longer},
     )
     return int(body.config.hidden_size)
 
@@ -165,7 +189,7 @@ def quantize(model: Path, *, portable: bool = False) -> None:
     sums do not overflow on processors without instructions for int8 (ONNX Runtime, "Quantize ONNX models").
     """
     exact = model.with_suffix(".fp32.onnx")
-    onnx.save(_without_identities(onnx.load(model)), exact)
+    model.rename(exact)
     # products of two activations stay exact: there is no weight whose scale could be known before
     quantize_dynamic(
         exact,
@@ -179,24 +203,12 @@ def quantize(model: Path, *, portable: bool = False) -> None:
     exact.unlink()
 
 
-def _without_identities(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The same; of a weight that products share, all but one have an Identity, which no weight is quantized behind."""
-    nodes, weights = model.graph.node, {tensor.name for tensor in model.graph.initializer}
-    identities = [node for node in nodes if node.op_type == "Identity" and node.input[0] in weights]
-    for identity in identities:
-        nodes.remove(identity)
-    weight_of = {identity.output[0]: identity.input[0] for identity in identities}
-    for node in nodes:
-        node.input[:] = [weight_of.get(name, name) for name in node.input]
-    return model
-
-
 if __name__ == "__main__":
     folder, what, how, into = sys.argv[1:]
     try:
         export(
             Path(folder),
-            "cross-encoder" if what == "cross-encoder" else "encoder",
+            next(kind for kind in OUTPUTS if kind == what),
             "int8" if how == "int8" else "fp32",
             Path(into),
         )

@@ -15,6 +15,7 @@ from pathlib import Path
 
 from tasks.blend import Blend
 from tasks.models.folders import FUSION_WEIGHT, NEIGHBOUR_WEIGHT, copy_tokenizer, describe
+from tasks.models.onnx_reranker import reranker_kind
 from tasks.models.published import PORTABLE
 from tasks.models.torch_export import quantize, write_graph
 
@@ -25,7 +26,7 @@ def bundle(folder: Path, blend: Blend, card: Path, into: Path) -> None:
     shutil.rmtree(into, ignore_errors=True)
     graph = into / PORTABLE
     graph.parent.mkdir(parents=True)
-    write_graph(model, "cross-encoder", "int8", graph)
+    write_graph(model, reranker_kind(model), "int8", graph)
     quantize(graph, portable=True)
     copy_tokenizer(folder, into)
     shutil.copy(folder / "config_sentence_transformers.json", into)

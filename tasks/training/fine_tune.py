@@ -26,7 +26,7 @@ from tasks.evaluate.comparison import Comparison, compared
 from tasks.evaluate.evaluation import evaluate
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.metrics import p_value
-from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.cross_encoder import load_cross_encoder
 from tasks.models.folders import FUSION_WEIGHT, NEIGHBOUR_WEIGHT
 from tasks.models.resolve import resolve
 from tasks.store.files import write_text
@@ -111,7 +111,7 @@ def fine_tune(judged: Judged, into: Path, settings: Settings, plan: Plan, report
     _train(recipe, building, settings.embed_threads, partial(report, "train"))
     old = settings.model_copy(update={"deadline_ms": None})
     new = old.model_copy(update={"reranker": str(model)})
-    pools = score_pools(weighed, CrossEncoder(str(model), new), settings, partial(report, "weigh"))
+    pools = score_pools(weighed, load_cross_encoder(str(model), new), settings, partial(report, "weigh"))
     blend = best_blend(weighed, pools)
     config = model / "config.json"
     weights = {FUSION_WEIGHT: blend.fusion, NEIGHBOUR_WEIGHT: blend.neighbours}

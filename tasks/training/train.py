@@ -16,7 +16,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tasks.models.folders import describe
+from tasks.models.folders import MODEL_TYPE, describe
 
 # An epoch or two learn nothing by heart, and making the masks is a third of the time on a CPU.
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -51,7 +51,6 @@ def train(recipe: Recipe, report: Callable[[int, int], None]) -> None:
     from transformers import PrinterCallback, TrainerCallback
     from transformers.trainer_utils import get_last_checkpoint
 
-    from tasks.models.maxsim import MODEL_TYPE
     from tasks.training.loss import ListwiseLoss
     from tasks.training.start import start
     from tasks.training.unpack import unpack

@@ -12,7 +12,7 @@ from flows.local import local_refresh
 from schemas.reranking import RERANKER
 from schemas.settings import Settings
 from tasks.doctor import models
-from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.cross_encoder import load_cross_encoder
 from tasks.models.resolve import resolve
 from tasks.search import search
 from tests.benchmarks.behaviour import right
@@ -36,13 +36,13 @@ def test_it_is_small_and_says_where_it_comes_from() -> None:
 def test_it_needs_no_export_and_no_torch(tmp_path: Path) -> None:
     code = (
         "import sys; from pathlib import Path; from schemas.settings import Settings;"
-        "from schemas.reranking import RERANKER; from tasks.models.cross_encoder import CrossEncoder;"
-        f"ce = CrossEncoder(RERANKER, Settings(cache=Path({str(tmp_path)!r}) / 'cache'));"
+        "from schemas.reranking import RERANKER; from tasks.models.cross_encoder import load_cross_encoder;"
+        f"ce = load_cross_encoder(RERANKER, Settings(cache=Path({str(tmp_path)!r}) / 'cache'));"
         "a, b = ce.score('how do I rotate a certificate?', ['Rotate a certificate so.', 'Bread is baked at noon.']);"
         "assert a > b; assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
-    assert not list(tmp_path.iterdir())
+    assert [path.name for path in (tmp_path / "cache").iterdir()] == ["passages"]
 
 
 def test_auto_is_it_and_adds_what_its_card_says_of_fusion(corpus: Settings) -> None:
@@ -50,7 +50,7 @@ def test_auto_is_it_and_adds_what_its_card_says_of_fusion(corpus: Settings) -> N
     result = search(question, corpus, k=3)
     assert (result.reranker, result.fallback) == (RERANKER, None)
     assert Path(result.hits[0].path).name == "embedded-vector-store.md"
-    ce = CrossEncoder(RERANKER, corpus)
+    ce = load_cross_encoder(RERANKER, corpus)
     assert ce.blend.fusion > 0
     assert 0 < ce.blend.neighbours < 1
     assert f"as {RERANKER} in int8" in models.reranker(corpus).detail

@@ -12,7 +12,7 @@ import pytest
 
 from schemas.errors import ModelMismatch
 from schemas.settings import Settings
-from tasks.models import cross_encoder, published
+from tasks.models import onnx_reranker, published
 from tasks.models.cross_encoder import CrossEncoder
 from tasks.models.export import ensure_onnx
 from tests.models.test_encoders import TEXTS
@@ -119,7 +119,7 @@ def test_published_graph_for_this_processor_is_taken_and_nothing_exported(
     empty = make_settings(cache=tmp_path / "cache", rerank_tokens=512)
     monkeypatch.setattr(published.platform, "machine", lambda: "x86_64")
     monkeypatch.setattr(published, "cpu_flags", lambda: {"avx2"})
-    monkeypatch.setattr(cross_encoder, "has_int8", lambda: False)
+    monkeypatch.setattr(onnx_reranker, "has_int8", lambda: False)
     scores = CrossEncoder(str(folder), empty).score("rotate certificates", TEXTS)
     assert scores == pytest.approx(predicted(tiny_cross_encoder, "rotate certificates", TEXTS), abs=1e-4)
     assert not (tmp_path / "cache").exists()

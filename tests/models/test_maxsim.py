@@ -11,14 +11,15 @@ import numpy as np
 import pytest
 
 from schemas.settings import Settings
-from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.late_interaction import LateInteraction
 from tests.models.test_cross_encoder import IDENTITY, predicted, put
 from tests.models.test_encoders import TEXTS
 from tests.models.tiny import make_tiny_encoder, make_tiny_maxsim
 
 MakeSettings = Callable[..., Settings]
+KEPT = 0.05  # by so much may a score differ because a passage's vectors are kept in int8
 READ = [text for text in [*TEXTS, " ".join(TEXTS[-11:] * 2)] if text.strip() and len(text) < 2600]
-QUERIES = ["rotate certificates", "why", "", "rotate certificates " * 15, "rotate certificates " * 200]
+QUERIES = ["rotate certificates", "why", "", "rotate certificates " * 15, "rotate certificates " * 60]
 
 
 def test_untrained_it_is_late_interaction_of_an_encoder(make_settings: MakeSettings, tmp_path: Path) -> None:
@@ -33,7 +34,7 @@ def test_untrained_it_is_late_interaction_of_an_encoder(make_settings: MakeSetti
     start(encoder, READ, tmp_path / "model")
     put(tmp_path / "model", "config.json", sbert_ce_default_activation_function=IDENTITY)
     body = BertModel.from_pretrained(encoder, local_files_only=True).eval()
-    tokenizer = CrossEncoder(str(tmp_path / "model"), make_settings())._tokenizer
+    tokenizer = LateInteraction(str(tmp_path / "model"), make_settings())._tokenizer
     weights = rarity(encoder, set(READ), body.config.vocab_size)
     query = "how are certificates rotated?"
     first, *asked, last = tokenizer.encode(query).ids
@@ -54,22 +55,35 @@ def test_untrained_it_is_late_interaction_of_an_encoder(make_settings: MakeSetti
         expected.append(SHARPNESS * np.average((units(asked) @ words.T).max(axis=1), weights=weights[asked]))
         lengths.append(windows)
     assert max(lengths) > 2 > min(lengths)
-    ours = CrossEncoder(str(tmp_path / "model"), make_settings(rerank_precision="fp32"))
-    assert ours.score(query, READ) == pytest.approx(np.array(expected), abs=1e-3)
+    ours = LateInteraction(str(tmp_path / "model"), make_settings(rerank_precision="fp32"))
+    assert predicted(tmp_path / "model", query, READ, 512) == pytest.approx(np.array(expected), abs=1e-3)
+    assert ours.score(query, READ) == pytest.approx(np.array(expected), abs=KEPT)
 
 
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{len(query)} characters")
 def test_it_is_exported_as_it_is(make_settings: MakeSettings, tmp_path: Path, query: str) -> None:
     folder = make_tiny_maxsim(tmp_path / "model")
+    put(folder, "config.json", sbert_ce_default_activation_function=IDENTITY)
     exact, fast = (
-        CrossEncoder(str(folder), make_settings(rerank_tokens=64, rerank_precision=digits, cache=tmp_path))
+        LateInteraction(str(folder), make_settings(rerank_precision=digits, cache=tmp_path))
         for digits in ("fp32", "int8")
     )
-    texts = [*TEXTS, ""]
+    texts = [*(text for text in READ if len(text) < 1200), ""]  # sentence-transformers cuts a longer pair, we do not
     scores = exact.score(query, texts)
-    assert scores == pytest.approx(predicted(folder, query, texts, 64), abs=1e-3)
+    assert scores == pytest.approx(predicted(folder, query, texts), abs=KEPT)
     assert np.isfinite(scores).all()
     if query:
         assert np.corrcoef(fast.score(query, texts), scores)[0, 1] > 0.98
     else:
         assert np.ptp(scores) == np.ptp(fast.score(query, texts)) == 0  # no word that could be matched
+
+
+def test_query_and_passage_are_cut_each_alone(make_settings: MakeSettings, tmp_path: Path) -> None:
+    folder = make_tiny_maxsim(tmp_path / "model")
+    put(folder, "config.json", sbert_ce_default_activation_function=IDENTITY)
+    model = LateInteraction(str(folder), make_settings(rerank_tokens=32))
+    words = ["certificate", "server", "queue", "water"] * 20
+    query, text = " ".join(words), " ".join(reversed(words))
+    cut = [" ".join(said.split()[:30]) for said in (query, text)]
+    assert model.score(query, [text]) == model.score(cut[0], [cut[1]])
+    assert model.score(query, [text]) != model.score(cut[0], [" ".join(text.split()[:29])])

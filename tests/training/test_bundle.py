@@ -17,7 +17,7 @@ from schemas.errors import ModelMismatch
 from schemas.records import LISTS
 from schemas.settings import Settings
 from tasks.blend import Blend
-from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.cross_encoder import load_cross_encoder
 from tasks.models.folders import describe
 from tasks.models.published import PORTABLE
 from tests.models.tiny import make_tiny_cross_encoder, make_tiny_maxsim
@@ -36,12 +36,12 @@ def test_what_is_shipped_scores_as_what_was_trained(
     (trained / "config_sentence_transformers.json").write_text("{}")
     card.write_text("# A card\n")
     bundle(trained, Blend(6.0, 0.3), card, shipped)
-    exact = CrossEncoder(str(trained), make_settings(rerank_precision="fp32"))
-    small = CrossEncoder(str(shipped), make_settings(cache=tmp_path / "cache"))
+    exact = load_cross_encoder(str(trained), make_settings(rerank_precision="fp32"))
+    small = load_cross_encoder(str(shipped), make_settings(cache=tmp_path / "cache"))
     question = "how do I rotate a certificate?"
     assert np.corrcoef(small.score(question, TEXTS), exact.score(question, TEXTS))[0, 1] > 0.98
     assert (small.blend, exact.blend) == (Blend(6.0, 0.3), Blend())
-    assert not (tmp_path / "cache").exists()  # nothing is exported: it comes as a graph
+    assert not (tmp_path / "cache" / "models").exists()  # nothing is exported: it comes as a graph
     weights = (trained / "model.safetensors").stat().st_size
     assert (shipped / "onnx" / "model_qint8.onnx").stat().st_size < 0.3 * weights
     graph = onnx.load(shipped / PORTABLE).graph
@@ -51,7 +51,7 @@ def test_what_is_shipped_scores_as_what_was_trained(
     assert (shipped / "README.md").read_text() == card.read_text()
     assert json.loads((shipped / "config.json").read_text())["hidden_size"] == 32
     with pytest.raises(ModelMismatch, match="int8 only"):
-        CrossEncoder(str(shipped), make_settings(rerank_precision="fp32"))
+        load_cross_encoder(str(shipped), make_settings(rerank_precision="fp32"))
 
 
 @pytest.mark.parametrize("make", [make_tiny_cross_encoder, make_tiny_maxsim])

@@ -21,9 +21,9 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from schemas.settings import Settings
+from tasks.models.kept import Kept
 from tasks.models.rerankers import required
 from tasks.models.rerankers.access import key_of, required_key, url_of
-from tasks.models.rerankers.answers import Answers
 from tasks.models.rerankers.remote import Refusal, Remote, Unusable
 
 # Passages of a window: as in the paper, and fewer where they are long, some 8,000 tokens in all.
@@ -31,6 +31,8 @@ WINDOW = 20
 WINDOW_CHARACTERS = 32_000
 # Passages that are graded at the same time.
 AT_ONCE = 8
+# Some 16,000 answers: they take 4 KiB each on a disk.
+ANSWERS_MB = 64
 
 # The instructions are part of what an answer is kept under.
 CAUTION = (
@@ -104,7 +106,7 @@ class Judge(Remote):
         self._error = openai.APIStatusError
         self._model = model
         self._pointwise = settings.rerank_llm == "pointwise"
-        self._answers = Answers(settings.cache)
+        self._answers = Kept(settings.cache / "llm-answers", ANSWERS_MB)  # they hold no passage
         # what not every server and model takes: left out from then on where one says so
         self._optional = {"temperature", "response_format"}
 
@@ -130,15 +132,15 @@ class Judge(Remote):
 
     def _judge(self, kind: type[A], query: str, texts: Sequence[str], ends: float) -> A:
         """The model's answer, or the one that is kept. Raises RerankerFailed."""
-        key = Answers.key(str(self._client.base_url), self._model, kind.instruction, query, *texts)
+        key = Kept.key(str(self._client.base_url), self._model, kind.instruction, query, *texts)
         kept = self._answers.get(key)
         if kept is not None:
             with contextlib.suppress(Unusable):
-                return kind.read(kept, len(texts))
+                return kind.read(kept.decode(errors="replace"), len(texts))
         passages = [{"number": number, "text": text} for number, text in enumerate(texts, start=1)]
         asked = json.dumps({"query": query, "passages": passages}, ensure_ascii=False)
         answer = self.trying(lambda seconds: kind.read(self._complete(kind, asked, seconds), len(texts)), ends)
-        self._answers.put(key, answer.model_dump_json())
+        self._answers.put(key, answer.model_dump_json().encode())
         return answer
 
     def _complete(self, kind: type[Answer], asked: str, seconds: float) -> str | None:
