@@ -227,6 +227,7 @@ ELSEWHERE: dict[str | None, tuple[Callable[..., None], ...]] = {
         upkeep.generations,
         upkeep.rollback,
         upkeep.compact,
+        upkeep.warm,
         upkeep.export,
         upkeep.sql,
         upkeep.verify,

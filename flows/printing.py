@@ -41,6 +41,7 @@ UNITS = {
     "mine": "queries",
     "train": "steps",
     "weigh": "queries",
+    "warm": "passages",
     "before": "queries",
     "after": "queries",
 }

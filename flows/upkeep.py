@@ -1,4 +1,4 @@
-"""Commands for the store itself: compact, export, sql, generations, rollback, gc, verify, rebuild, migrate."""
+"""Commands for the store itself: compact, warm, export, sql, generations, rollback, gc, verify, rebuild, migrate."""
 
 from __future__ import annotations
 
@@ -46,6 +46,33 @@ def compact(
         f"{after.chunks:,} chunks",
         highlight=False,
     )
+
+
+def warm(store: StoreOption = None, set_: SetOption = None) -> None:
+    """Have the reranker read all passages now, so that the first query that finds one does not wait for it.
+
+    What it read is in the cache, some 55 KiB a passage, and a passage is never read twice: run it after an ingest, on
+    the machine that answers. Queries keep what they find without it, too.
+    """
+    from tasks.warm import warm as warm_store
+
+    settings = settings_of(store, set_, {})
+    with ProgressBars(err) as bars:
+        warmed = warm_store(settings, lambda done, total: bars.report("warm", done, total))
+    out.print(
+        f"{warmed.read:,} passages read, {warmed.known:,} were before; {warmed.bytes / 1e6:,.1f} MB "
+        f"in {escape(str(settings.cache))}",
+        highlight=False,
+        soft_wrap=True,
+    )
+    if warmed.left:
+        out.print(
+            f"[yellow]{warmed.left:,} more do not fit in rerank_cache_mb = {settings.rerank_cache_mb}"
+            + (f"; all would take some {warmed.needed_mb:,}" if warmed.needed_mb else "")
+            + "[/yellow]",
+            highlight=False,
+            soft_wrap=True,
+        )
 
 
 def export(

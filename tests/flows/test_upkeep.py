@@ -60,6 +60,24 @@ def test_compact_and_export_give_a_file_that_duckdb_searches(index: Path, model_
     assert "exists already" in headrace("export", file, "-s", index, cache=model_cache).stderr
 
 
+def test_warm_reads_every_passage_once_and_says_what_does_not_fit(index: Path, tmp_path: Path) -> None:
+    def warm(*settings: str) -> str:
+        options = [option for setting in ("reranker=auto", *settings) for option in ("--set", setting)]
+        done = headrace("warm", "-s", index, *options, cache=tmp_path / "cache")
+        return done.stdout + done.stderr
+
+    assert "48 passages read, 0 were before" in warm()
+    kept = sorted(path.name for path in (tmp_path / "cache" / "passages").iterdir())
+    assert "0 passages read, 48 were before" in warm()
+    hits = headrace(
+        "query", "certificates", "-k", "48", "-s", index, "--json", "--reranker", "auto", cache=tmp_path / "cache"
+    )
+    assert len(json.loads(hits.stdout)["hits"]) == 48
+    assert sorted(path.name for path in (tmp_path / "cache" / "passages").iterdir()) == kept
+    assert "48 more do not fit in rerank_cache_mb = 0" in warm("rerank_cache_mb=0")
+    assert "error: fusion keeps nothing of a passage" in warm("reranker=fusion")
+
+
 def test_sql_reads_the_views_and_names_a_mistake(store: Path, model_cache: Path) -> None:  # noqa: F811
     count = headrace("sql", "SELECT count(*) AS n FROM documents", "--json", "-s", store, cache=model_cache)
     assert json.loads(count.stdout) == [{"n": 13}]
