@@ -1,8 +1,9 @@
 """What reranking costs, beside sentence-transformers, and whether deadlines hold: `python -m tests.benchmarks.rerank`.
 
 One run, one machine: a question and 50 passages of 200 word pieces of the sample corpus, the backends by turns, so that
-a busy moment falls on all of them. `--model` takes a folder or name; without it, the bundled reranker, whose weights
-come back out of its graph for the others.
+a busy moment falls on all of them. Passages are read anew for each question, but where a line says that they are kept.
+`--model` takes a folder or name; without it, the bundled reranker, whose weights come back out of its graph for the
+others.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from rich.table import Table
 from schemas.reranking import RERANKER
 from schemas.settings import Settings
 from tasks.models import load_tokenizer
-from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.cross_encoder import load_cross_encoder
+from tasks.models.late_interaction import LateInteraction
 from tasks.models.resolve import check_complete, resolve
 from tasks.rerank import SPENT, load_reranker, score_pool
 from tasks.training.unpack import unpack
@@ -122,16 +124,23 @@ def main() -> None:
     arguments = parser.parse_args()
     console = Console()
     with tempfile.TemporaryDirectory() as aside:
-        settings = Settings(reranker=arguments.model or RERANKER, cache=Path(aside), rerank_precision="auto")
+        settings = Settings(
+            reranker=arguments.model or RERANKER, cache=Path(aside), rerank_precision="auto", rerank_cache_mb=0
+        )
         weights = resolve(settings.reranker, settings)
         if check_complete(weights).suffix == ".onnx":
             unpack(weights, weights := Path(aside, "weights"))
         texts = passages(settings)
         backends: dict[str, Score] = {
             "sentence-transformers, torch fp32": sentence_transformers(weights),
-            "ours, fp32": CrossEncoder(str(weights), settings.model_copy(update={"rerank_precision": "fp32"})).score,
-            "ours, int8": CrossEncoder(settings.reranker, settings).score,
+            "ours, fp32": load_cross_encoder(
+                str(weights), settings.model_copy(update={"rerank_precision": "fp32"})
+            ).score,
+            "ours, int8": load_cross_encoder(settings.reranker, settings).score,
         }
+        keeping = load_cross_encoder(settings.reranker, settings.model_copy(update={"rerank_cache_mb": 1024}))
+        if isinstance(keeping, LateInteraction):
+            backends["ours, int8, passages kept"] = keeping.score
         console.print(speeds(backends, texts, arguments.rounds))
         console.print(deadlines(settings, texts, arguments.queries))
 
