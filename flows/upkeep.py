@@ -12,6 +12,7 @@ from rich.table import Table
 
 from flows.options import GateOption, JsonOption, SetOption, StoreOption, described, err, out, print_json, settings_of
 from flows.printing import ProgressBars, print_generations
+from schemas.errors import ModelMismatch
 
 GenerationOption = Annotated[
     int | None,
@@ -51,14 +52,19 @@ def compact(
 def warm(store: StoreOption = None, set_: SetOption = None) -> None:
     """Have the reranker read all passages now, so that the first query that finds one does not wait for it.
 
-    What it read is in the cache, some 55 KiB a passage, and a passage is never read twice: run it after an ingest, on
-    the machine that answers. Queries keep what they find without it, too.
+    Run it after an ingest, on the machine that answers; set warm=after-publish to have the ingest do it. What is read
+    lies in the cache, some 55 KiB a passage, and no passage is read twice.
     """
     from tasks.warm import warm as warm_store
 
     settings = settings_of(store, set_, {})
     with ProgressBars(err) as bars:
         warmed = warm_store(settings, lambda done, total: bars.report("warm", done, total))
+    if warmed is None:
+        raise ModelMismatch(
+            f"{settings.reranker} keeps nothing of a passage that a later query could use, so none is read ahead; "
+            "headrace-reranker does, and what `headrace train-reranker` makes of it"
+        )
     out.print(
         f"{warmed.read:,} passages read, {warmed.known:,} were before; {warmed.bytes / 1e6:,.1f} MB "
         f"in {escape(str(settings.cache))}",

@@ -231,7 +231,12 @@ class Settings(BaseSettings):
         1024,
         ge=0,
         description="Disk, in the cache, for passages as the bundled reranker reads them, MiB, some 55 KiB each: the "
-        "next query that finds one again hardly waits for it. 0 for none.",
+        "next query that finds one hardly waits for it. 0 for none.",
+    )
+    warm: Literal["after-publish", "apart"] = Field(
+        "apart",
+        description="When the bundled reranker reads a passage for the first time: at the end of the ingest that "
+        "published it, where it fits in rerank_cache_mb, or only for a query that finds it and by `headrace warm`.",
     )
 
     http_token: Annotated[SecretStr | None, BeforeValidator(lambda value: str(value or "").strip() or None)] = Field(

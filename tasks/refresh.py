@@ -1,4 +1,4 @@
-"""Bring a store up to date with its sources: scan → parse → chunk → embed → merge → publish.
+"""Bring a store up to date with its sources: scan → parse → chunk → embed → merge → publish, and at the end warm.
 
 The one implementation behind `headrace ingest` and the Prefect flow; they differ in `submit`, which runs a stage on a
 batch and gives a future. Batches stream: while one is embedded the next ones are parsed and chunked, and no more than a
@@ -16,13 +16,14 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
-from schemas.errors import StoreBusy, is_interrupt
+from schemas.errors import ModelMismatch, ModelNotFound, StoreBusy, is_interrupt
 from schemas.records import BatchRef, FileState, RefreshSummary
 from schemas.settings import Settings
 from tasks.carry import carry_over
@@ -41,6 +42,7 @@ from tasks.store.compaction import due
 from tasks.store.generation import Analyzer, Generation, exists, read
 from tasks.store.reader import reading
 from tasks.store.writer import Gate, clear_staging, writing
+from tasks.warm import warm
 
 logger = logging.getLogger(__name__)
 
@@ -59,7 +61,7 @@ class Future(Protocol):
 
 
 Submit = Callable[..., Future]  # submit(stage, *arguments)
-# stage, done, total; documents for scan and parse, chunks for embed, queries for gate
+# stage, done, total; documents for scan and parse, chunks for embed, queries for gate, passages for warm
 Report = Callable[[str, int, int], None]
 
 
@@ -72,9 +74,12 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
     """
     started = time.perf_counter()
     opened = open_sources(sources, settings)  # a misspelt source fails before a store is made for it
+    before = frozenset(s.name for s in read(settings.store).segments) if exists(settings.store) else frozenset[str]()
     with Refresher(settings, submit, report) as refresher:
         summary = refresher.refresh(opened)
         refresher.tidy(summary)
+    if summary.published and settings.warm == "after-publish":
+        _warm(settings, before, summary, report)
     summary.elapsed = time.perf_counter() - started
     logger.info("refreshed store=%s generation=%d", settings.store, summary.generation)
     return summary
@@ -165,6 +170,18 @@ class Refresher:
         self._compactions.clear()
         if summary.published:
             collect_garbage(self._settings)
+
+
+def _warm(settings: Settings, before: frozenset[str], summary: RefreshSummary, report: Report) -> None:
+    """Have the reranker read what was published. An ingest does not fail for a model that it does without."""
+    started = time.perf_counter()
+    try:
+        warmed = warm(settings, partial(report, "warm"), but=before)
+    except (ModelNotFound, ModelMismatch) as error:
+        logger.warning("no passage is read ahead: %s", error)
+    else:
+        if warmed is not None:
+            summary.seconds["warm"] = time.perf_counter() - started
 
 
 def _gate(judged: Judged, settings: Settings, report: Report) -> Gate:

@@ -10,13 +10,19 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from schemas.errors import ModelMismatch
+import pyarrow as pa
+import pyarrow.compute as pc
+
 from schemas.records import Filter
+from schemas.reranking import kind_of, stage_names
 from schemas.settings import Settings
+from tasks.models.folders import describe
 from tasks.models.kept import LEFT
 from tasks.models.late_interaction import LateInteraction
+from tasks.models.onnx_reranker import reranker_kind
+from tasks.models.resolve import resolve
 from tasks.passages import passages
-from tasks.rerank import load_cascade
+from tasks.rerank import FUSION, load_reranker
 from tasks.store.filters import matching_chunks
 from tasks.store.reader import ChunkRef, Reader
 
@@ -40,34 +46,46 @@ class Warmed:
 
     @property
     def needed_mb(self) -> int:
-        """What rerank_cache_mb would have to be for all of them."""
+        """What rerank_cache_mb would have to be for all of them; 0 where none was read to tell it by."""
         done = self.read + self.known
         return math.ceil(self.passages * self.bytes / done / LEFT / 2**20) if done else 0
 
 
-def warm(settings: Settings, report: Callable[[int, int], None]) -> Warmed:
+def warm(settings: Settings, report: Callable[[int, int], None], *, but: frozenset[str] = frozenset()) -> Warmed | None:
     """Read what is not kept yet; `report` is called with passages done and in all.
 
-    Raises ModelMismatch where no reranker of the settings keeps passages, and StoreNotFound, StoreFormat, CorruptStore,
-    ModelNotFound.
+    Without the segments `but`, which were read when they were new. None where no reranker of the settings keeps
+    passages. Raises StoreNotFound, StoreFormat, CorruptStore, ModelNotFound, ModelMismatch.
     """
-    rerankers = [stage.reranker for stage in load_cascade(settings)]
-    keeping = next((reranker for reranker in rerankers if isinstance(reranker, LateInteraction)), None)
-    if keeping is None:
-        raise ModelMismatch(
-            f"{settings.reranker} keeps nothing of a passage that a later query could use, so none is read ahead; "
-            "headrace-reranker does, and what `headrace train-reranker` makes of it"
-        )
+    reranker = _keeping(settings)
+    if reranker is None:
+        return None
     room = settings.rerank_cache_mb * 2**20 * LEFT
     read = known = size = 0
     with Reader.open(settings.store) as reader:
-        rows = matching_chunks(reader, Filter()).rows.to_pylist()
+        new = [number for number, segment in enumerate(reader.generation.segments) if segment.name not in but]
+        rows = matching_chunks(reader, Filter()).rows
+        rows = rows.filter(pc.is_in(rows["segment"], pa.array(new, pa.int32())))
         for start in range(0, len(rows), BATCH):
             if size >= room:
                 break
-            texts = passages(reader, [ChunkRef(**row) for row in rows[start : start + BATCH]], settings)
-            before = sum(map(keeping.known, texts))
-            size += sum(passage.nbytes for passage in keeping.read(texts))
-            known, read = known + before, read + len(texts) - before
+            refs = [ChunkRef(**row) for row in rows.slice(start, BATCH).to_pylist()]
+            texts = passages(reader, refs, settings)
+            sizes = {text: reranker.kept_bytes(text) for text in texts}
+            unread = [text for text, found in sizes.items() if found is None]
+            size += sum(found or 0 for found in sizes.values()) + sum(found.nbytes for found in reranker.read(unread))
+            read, known = read + len(unread), known + len(texts) - len(unread)
             report(known + read, len(rows))
     return Warmed(len(rows), read, known, size)
+
+
+def _keeping(settings: Settings) -> LateInteraction | None:
+    """The first reranker of the settings that keeps passages; no other is loaded."""
+    for named in stage_names(settings.reranker):
+        if named.name == FUSION or kind_of(named.name) is not None:
+            continue
+        if reranker_kind(describe(resolve(named.name, settings))) == "late-interaction":
+            found = load_reranker(settings.model_copy(update={"reranker": named.name}))
+            assert isinstance(found, LateInteraction)
+            return found
+    return None

@@ -36,9 +36,12 @@ class Kept:
         """Names a value by all that it depends on."""
         return hashlib.sha256(json.dumps(of, ensure_ascii=False).encode()).hexdigest()
 
-    def has(self, key: str) -> bool:
-        """Whether something is kept under `key`."""
-        return bool(self._most) and (self._folder / key).exists()
+    def size(self, key: str) -> int | None:
+        """Bytes of what is kept under `key`; None where nothing is."""
+        try:
+            return (self._folder / key).stat().st_size if self._most else None
+        except OSError:
+            return None
 
     def get(self, key: str) -> bytes | None:
         """What is kept under `key`."""

@@ -48,9 +48,13 @@ class LateInteraction(OnnxReranker):
             self._kept.put(key, found[key].tobytes())
         return [found[key] for key in keys]
 
+    def kept_bytes(self, text: str) -> int | None:
+        """What a passage that was read before takes in the cache; None of others."""
+        return self._kept.size(self._key(text))
+
     def known(self, text: str) -> bool:
         """Whether a passage was read before, and is kept."""
-        return self._kept.has(self._key(text))
+        return self.kept_bytes(text) is not None
 
     def _words(self, texts: Sequence[str]) -> list[np.ndarray]:
         """float32[words, dim + 1] of each text: vectors of unit norm, and last the weights as of a query's words."""

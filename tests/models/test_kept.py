@@ -19,18 +19,18 @@ def test_least_used_go_where_there_are_too_many(tmp_path: Path, monkeypatch: pyt
     for number in range(3):
         values.put(f"{number}", bytes(300_000))
         os.utime(tmp_path / f"{number}", (number, number))
-    assert values.get("0") == bytes(300_000)  # used again
+    assert (values.size("0"), values.get("0")) == (300_000, bytes(300_000))  # used again
     values.put("3", bytes(300_000))
-    assert [values.has(f"{number}") for number in range(4)] == [True, False, True, True]
+    assert [values.size(f"{number}") is not None for number in range(4)] == [True, False, True, True]
     Kept(tmp_path, 1).put("4", bytes(300_000))  # of another process
-    assert [values.has(f"{number}") for number in range(5)] == [True, False, False, True, True]
+    assert [values.size(f"{number}") is not None for number in range(5)] == [True, False, False, True, True]
 
 
 def test_nothing_is_kept_or_read_where_there_is_no_room_at_all(tmp_path: Path) -> None:
     Kept(tmp_path, 1).put("key", b"value")
     nothing = Kept(tmp_path, 0)
     nothing.put("other", b"value")
-    assert not nothing.has("key")
+    assert nothing.size("key") is None
     assert nothing.get("key") is None
     assert [path.name for path in tmp_path.iterdir()] == ["key"]
 
@@ -40,7 +40,7 @@ def test_folder_that_cannot_be_written_is_no_error(tmp_path: Path) -> None:
     values = Kept(tmp_path / "file", 1)
     values.put("key", b"value")
     assert values.get("key") is None
-    assert not values.has("key")
+    assert values.size("key") is None
 
 
 @given(st.lists(st.text(), min_size=1), st.lists(st.text(), min_size=1))
