@@ -52,8 +52,9 @@ def compact(
 def warm(store: StoreOption = None, set_: SetOption = None) -> None:
     """Have the reranker read all passages now, so that the first query that finds one does not wait for it.
 
-    Run it after an ingest, on the machine that answers; set warm=after-publish to have the ingest do it. What is read
-    lies in the cache, some 55 KiB a passage, and no passage is read twice.
+    For after an ingest, on the machine that answers; with warm=after-publish the ingest does it.
+
+    What is read lies in the cache, some 55 KiB a passage, and is not read again while it is there.
     """
     from tasks.warm import warm as warm_store
 

@@ -44,7 +44,7 @@ def stage_names(setting: str) -> tuple[StageName, ...]:
 
 
 def kind_of(name: str) -> str | None:
-    """The kind of reranker that a name says; None for a cross-encoder."""
+    """The kind of reranker that a name says; None for a model that ONNX Runtime runs."""
     said = _KIND.fullmatch(name)
     return said[1] if said and said[1] in KINDS else None
 

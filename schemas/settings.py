@@ -230,13 +230,15 @@ class Settings(BaseSettings):
     rerank_cache_mb: int = Field(
         1024,
         ge=0,
+        le=2**20,
         description="Disk, in the cache, for passages as the bundled reranker reads them, MiB, some 55 KiB each: the "
         "next query that finds one hardly waits for it. 0 for none.",
     )
     warm: Literal["after-publish", "apart"] = Field(
         "apart",
         description="When the bundled reranker reads a passage for the first time: at the end of the ingest that "
-        "published it, where it fits in rerank_cache_mb, or only for a query that finds it and by `headrace warm`.",
+        "published it, where it fits in rerank_cache_mb, or only for a query that finds it and by `headrace warm`, as "
+        "what `headrace watch` publishes always is.",
     )
 
     http_token: Annotated[SecretStr | None, BeforeValidator(lambda value: str(value or "").strip() or None)] = Field(

@@ -23,7 +23,7 @@ from typing import Any, Protocol
 
 import pyarrow.parquet as pq
 
-from schemas.errors import ModelMismatch, ModelNotFound, StoreBusy, is_interrupt
+from schemas.errors import ModelMismatch, ModelNotFound, StoreBusy, StoreNotWritable, is_interrupt
 from schemas.records import BatchRef, FileState, RefreshSummary
 from schemas.settings import Settings
 from tasks.carry import carry_over
@@ -173,11 +173,11 @@ class Refresher:
 
 
 def _warm(settings: Settings, before: frozenset[str], summary: RefreshSummary, report: Report) -> None:
-    """Have the reranker read what was published. An ingest does not fail for a model that it does without."""
+    """Have the reranker read what was published, and what a compaction moved. No ingest fails for its model."""
     started = time.perf_counter()
     try:
         warmed = warm(settings, partial(report, "warm"), but=before)
-    except (ModelNotFound, ModelMismatch) as error:
+    except (ModelNotFound, ModelMismatch, StoreNotWritable) as error:
         logger.warning("no passage is read ahead: %s", error)
     else:
         if warmed is not None:

@@ -1,7 +1,7 @@
 """Decide the final order of the pool: which rerankers do, one after the other, and how much a deadline leaves them.
 
 `fusion` only recombines the scores of the first stages (tasks.fuse) and needs no model; the others read query and
-passage together: a cross-encoder (tasks.models.cross_encoder) or one of another kind (tasks.models.rerankers). In a
+passage: a cross-encoder (tasks.models.cross_encoder) or one of another kind (tasks.models.rerankers). In a
 cascade each reorders the first of what the one before gave, and the rest keep their order below. One that fails, or has
 no time, leaves the order as it is: that of the stage before, or of fusion.
 """
@@ -209,29 +209,30 @@ def score_until(
     In batches, `at_once` texts or more, each only begun where what the last ones took says that it ends in time, and
     left behind where it does not; none where no time for `least` of them is to be expected.
     """
-    wanted = texts[: max(least, at_once)]
-    if speed.ms(query, wanted) > (ends - time.perf_counter()) * 1000:
+    works = speed.works(query, texts)
+    if speed.rate * works[: max(least, at_once)].sum() > (ends - time.perf_counter()) * 1000:
         speed.learn(speed.rate / 2)  # a slow hour is not believed for ever: some queries later it is tried again
         return np.empty(0, dtype=np.float32)
     scores: list[np.ndarray] = []
     done, rate, spent, worked = 0, speed.rate, 0.0, 0.0
-    while rest := texts[done:]:
+    while done < len(texts):
         left = (ends - time.perf_counter()) * 1000
-        batch = rest[: max(_fitting(speed, query, rest, left * SHARE / rate) // at_once * at_once, at_once)]
-        work = speed.work(query, batch)  # less of it once they are read
+        fitting = int(np.searchsorted(np.cumsum(works[done:]), left * SHARE / rate, side="right"))
+        end = done + max(fitting // at_once * at_once, at_once)
+        work = float(works[done:end].sum())
         if rate * work > left:
             break
         started = time.perf_counter()
-        scored = _in_time(ends, reranker, query, batch)
+        scored = _in_time(ends, reranker, query, texts[done:end])
         took = (time.perf_counter() - started) * 1000
         spent, worked = spent + took, worked + work
         if scored is None:
             break
         scores.append(scored)
-        done += len(batch)
+        done = end
         # the worse of the last batch and of all: a machine gets busy from one moment to the next
         rate = max(took / work, spent / worked)
-    if worked:
+    if worked > 2 * speed.compared(query) * min(done, len(texts)):  # else it was hardly reading
         speed.learn(spent / worked)  # at least so slow, where a batch was left behind
     return np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
 
@@ -245,8 +246,3 @@ def _in_time(ends: float, reranker: Reranker, query: str, texts: Sequence[str]) 
         return None
     finally:
         thread.shutdown(wait=False)
-
-
-def _fitting(speed: Speed, query: str, texts: Sequence[str], most: float) -> int:
-    """How many of the first texts are at most so much work."""
-    return int(np.searchsorted(np.cumsum([speed.work(query, [text]) for text in texts]), most, side="right"))

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from schemas.errors import StoreNotWritable
 from schemas.records import Filter
 from schemas.reranking import kind_of, stage_names
 from schemas.settings import Settings
 from tasks.models.folders import describe
-from tasks.models.kept import LEFT
+from tasks.models.kept import LEFT, taken
 from tasks.models.late_interaction import LateInteraction
 from tasks.models.onnx_reranker import reranker_kind
 from tasks.models.resolve import resolve
@@ -26,18 +27,18 @@ from tasks.rerank import FUSION, load_reranker
 from tasks.store.filters import matching_chunks
 from tasks.store.reader import ChunkRef, Reader
 
-# Passages between two reports of progress.
-BATCH = 64
+# Passages between two reports of progress, and two looks at the room that is left.
+BATCH = 16
 
 
 @dataclass(frozen=True)
 class Warmed:
     """What a run did."""
 
-    passages: int  # of the store
+    passages: int  # looked at
     read: int
-    known: int  # were kept already
-    bytes: int  # of both together
+    known: int  # were kept already, or have the text of another
+    bytes: int  # of both together, on the disk
 
     @property
     def left(self) -> int:
@@ -54,8 +55,8 @@ class Warmed:
 def warm(settings: Settings, report: Callable[[int, int], None], *, but: frozenset[str] = frozenset()) -> Warmed | None:
     """Read what is not kept yet; `report` is called with passages done and in all.
 
-    Without the segments `but`, which were read when they were new. None where no reranker of the settings keeps
-    passages. Raises StoreNotFound, StoreFormat, CorruptStore, ModelNotFound, ModelMismatch.
+    Without the segments `but`. None where no reranker of the settings keeps passages. Raises StoreNotFound,
+    StoreFormat, CorruptStore, ModelNotFound, ModelMismatch, and StoreNotWritable where the cache cannot be written.
     """
     reranker = _keeping(settings)
     if reranker is None:
@@ -71,9 +72,10 @@ def warm(settings: Settings, report: Callable[[int, int], None], *, but: frozens
                 break
             refs = [ChunkRef(**row) for row in rows.slice(start, BATCH).to_pylist()]
             texts = passages(reader, refs, settings)
-            sizes = {text: reranker.kept_bytes(text) for text in texts}
-            unread = [text for text, found in sizes.items() if found is None]
-            size += sum(found or 0 for found in sizes.values()) + sum(found.nbytes for found in reranker.read(unread))
+            unread = [text for text in dict.fromkeys(texts) if reranker.kept(text) is None]
+            size += sum(taken(found.nbytes) for found in reranker.read(list(dict.fromkeys(texts))))
+            if unread and not reranker.known(unread[-1]):
+                raise StoreNotWritable(f"{settings.cache} cannot be written, or its disk is full: no passage is kept")
             read, known = read + len(unread), known + len(texts) - len(unread)
             report(known + read, len(rows))
     return Warmed(len(rows), read, known, size)

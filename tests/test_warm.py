@@ -5,13 +5,16 @@ from __future__ import annotations
 import logging
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from flows.local import local_refresh
+from schemas.errors import StoreNotWritable
 from schemas.records import RefreshSummary
 from schemas.settings import Settings
+from tasks.models.kept import taken
 from tasks.models.late_interaction import LateInteraction
 from tasks.search import search
 from tasks.warm import warm
@@ -66,7 +69,10 @@ def test_ingest_has_what_is_new_read_and_nothing_else(
     assert warmed is not None
     assert (warmed.read, warmed.known, warmed.left) == (first.chunks, second.chunks, 0)
     assert done[-1] == (warmed.passages, warmed.passages)
-    assert warmed.bytes == sum(path.stat().st_size for path in cache.glob("passages/*"))
+    assert warmed.bytes == sum(taken(path.stat().st_size) for path in cache.glob("passages/*"))
+    used = min(path.stat().st_mtime_ns for path in cache.glob("passages/*"))
+    assert warm(settings, lambda *_: None) == replace(warmed, read=0, known=warmed.passages)
+    assert min(path.stat().st_mtime_ns for path in cache.glob("passages/*")) > used  # the last to be forgotten
     # a query finds all of them read: the template, the cut and the model are the same
     monkeypatch.setattr(LateInteraction, "_words", _only_the_query(LateInteraction._words))
     assert len(search("certificates", settings, k=50).hits) == first.chunks + second.chunks
@@ -90,6 +96,17 @@ def test_what_does_not_fit_is_left(ingest: Ingest, cache: Path, monkeypatch: pyt
     assert 0 < warmed.read < summary.chunks
     assert warmed.left == summary.chunks - warmed.read
     assert warmed.needed_mb > 1
+
+
+def test_cache_that_cannot_be_written_is_an_error_and_fails_no_ingest(
+    ingest: Ingest, cache: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (cache / "passages").touch()
+    summary = ingest()
+    assert summary.published == 1
+    assert "no passage is kept" in caplog.text
+    with pytest.raises(StoreNotWritable, match="cannot be written"):
+        warm(Settings(store=Path(summary.store), cache=cache, reranker="auto"), lambda *_: None)
 
 
 @pytest.mark.parametrize("reranker", ["fusion", "cohere:rerank-v3.5", "fusion > llm:any@5"])

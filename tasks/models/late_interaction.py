@@ -3,13 +3,16 @@
     query → float32[words, dim] ┐
     passage → int8[words, dim]  ┴→ of each word of the query the nearest of the passage → logit
 
-What the body makes of a passage depends on no query: it is kept (tasks.models.kept), and the next query that finds the
-passage compares its words in a fraction of a millisecond. It is scored from what is kept the first time too, so that a
-score does not depend on who asked before.
+What the body makes of a passage depends on no query: it is kept, and the next query that finds the passage compares its
+words in a fraction of a millisecond. It is scored from what is kept the first time too, so that a score does not depend
+on who asked before.
+
+    <cache>/passages/<SHA-256 of graph, tokenizer, cut and text>    int8[words, dim], then their CRC-32
 """
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 
 import numpy as np
@@ -19,7 +22,8 @@ from tasks.models.kept import Kept
 from tasks.models.onnx_reranker import OnnxReranker
 from tasks.store.files import sha256
 
-GREATEST = 127  # of int8
+# Passages that are read before the first is kept: their vectors in float32 take some 10 MB.
+AT_ONCE = 32
 
 
 class LateInteraction(OnnxReranker):
@@ -29,32 +33,40 @@ class LateInteraction(OnnxReranker):
         super().__init__(name, settings)
         self._tokenizer.enable_truncation(self.max_tokens)
         self._dim = int(self._model.config["hidden_size"])
-        self._graph_sha256 = sha256(self._graph)
+        self._read_by = (sha256(self._graph), sha256(self._model.path / "tokenizer.json"), self.max_tokens)
         self._kept = Kept(settings.cache / "passages", settings.rerank_cache_mb)
+        self._last = ("", self._words([""])[0])
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:
         """float32[n]: higher is more relevant; in the order of `texts`."""
-        (asked,) = self._words([query])
-        vectors, weights = asked[:, :-1], asked[:, -1]
+        last = self._last
+        if last[0] != query:  # under a deadline it comes again with each batch of the pool
+            last = self._last = (query, self._words([query])[0])
+        vectors, weights = last[1][:, :-1], last[1][:, -1]
         return self._activated([nearest(vectors, passage) @ weights for passage in self.read(texts)])
 
     def read(self, texts: Sequence[str]) -> list[np.ndarray]:
         """int8[words, dim] of each passage, the directions of its words' vectors; from now on they are kept."""
-        keys = [self._key(text) for text in texts]
-        found = {key: passage for key in keys if (passage := self._passage(key)) is not None}
-        missing = {key: text for key, text in zip(keys, texts, strict=True) if key not in found}
-        for key, words in zip(missing, self._words(list(missing.values())), strict=True):
-            found[key] = directions(words[:, :-1])
-            self._kept.put(key, found[key].tobytes())
-        return [found[key] for key in keys]
+        found = {text: passage for text in texts if (passage := self.kept(text)) is not None}
+        missing = [text for text in dict.fromkeys(texts) if text not in found]
+        for start in range(0, len(missing), AT_ONCE):
+            some = missing[start : start + AT_ONCE]
+            for text, words in zip(some, self._words(some), strict=True):
+                found[text] = directions(words[:, :-1])
+                value = found[text].tobytes()
+                self._kept.put(self._key(text), value + _checksum(value))
+        return [found[text] for text in texts]
 
-    def kept_bytes(self, text: str) -> int | None:
-        """What a passage that was read before takes in the cache; None of others."""
-        return self._kept.size(self._key(text))
+    def kept(self, text: str) -> np.ndarray | None:
+        """int8[words, dim] of a passage that was read before; None where it was not, or is damaged."""
+        value = self._kept.get(self._key(text))
+        if value is None or _checksum(value[:-4]) != value[-4:]:
+            return None
+        return np.frombuffer(value[:-4], dtype=np.int8).reshape(-1, self._dim)
 
     def known(self, text: str) -> bool:
-        """Whether a passage was read before, and is kept."""
-        return self.kept_bytes(text) is not None
+        """Whether a passage seems to be kept: sooner said than what it is."""
+        return self._kept.has(self._key(text))
 
     def _words(self, texts: Sequence[str]) -> list[np.ndarray]:
         """float32[words, dim + 1] of each text: vectors of unit norm, and last the weights as of a query's words."""
@@ -62,20 +74,16 @@ class LateInteraction(OnnxReranker):
         return [row[row[:, -1] >= 0] for row in rows]
 
     def _key(self, text: str) -> str:
-        return Kept.key(self._graph_sha256, self.max_tokens, text)
+        return Kept.key(*self._read_by, text)
 
-    def _passage(self, key: str) -> np.ndarray | None:
-        kept = self._kept.get(key)
-        if not kept or len(kept) % self._dim:  # not there, or damaged
-            return None
-        passage = np.frombuffer(kept, dtype=np.int8).reshape(-1, self._dim)
-        # what a crash left may have the length, and be zeros
-        return passage if (np.abs(passage).max(axis=1) == GREATEST).all() else None
+
+def _checksum(value: bytes) -> bytes:
+    return zlib.crc32(value).to_bytes(4)
 
 
 def directions(vectors: np.ndarray) -> np.ndarray:
     """float32[n, dim] → int8[n, dim], each scaled by its greatest: of a cosine's vectors the lengths do not count."""
-    scaled: np.ndarray = np.rint(vectors * (GREATEST / np.abs(vectors).max(axis=1, keepdims=True))).astype(np.int8)
+    scaled: np.ndarray = np.rint(vectors * (127 / np.abs(vectors).max(axis=1, keepdims=True))).astype(np.int8)
     return scaled
 
 

@@ -24,8 +24,9 @@ logger = logging.getLogger(__name__)
 
 # A run's part in what is remembered: some ten runs to forget a busy hour.
 WEIGHT = 0.2
-# Characters that are read in the time which a passage that is kept takes.
+# A passage that is kept takes as long as so many characters that are read, and one more for so many of the query.
 COMPARED = 25
+COMPARES = 16
 # What is kept is written again when it is off by this share.
 DRIFT = 0.1
 
@@ -57,21 +58,23 @@ class Speed:
     def __init__(self, reranker: Reranker, cache: Path) -> None:
         self._file = cache / "rerank-speed.json"
         self._reranker = reranker
+        self._keeping = reranker if isinstance(reranker, Keeping) else None
         self._key = f"{processor()}, {reranker.fingerprint}"
         kept = _read(self._file).get(self._key)
         self._kept = self.rate = kept if kept is not None else self._measured()
         if kept is None:
             self._write()
 
-    def ms(self, query: str, texts: Sequence[str]) -> float:
-        """Expected to score `texts`."""
-        return self.rate * self.work(query, texts)
+    def works(self, query: str, texts: Sequence[str]) -> np.ndarray:
+        """float64[n]: of each text, thousands of characters that the reranker has to read before it can score it."""
+        if not self._keeping:
+            return np.array([max(len(query), 1) + len(text) for text in texts]) / 1000
+        unread = [0 if self._keeping.known(text) else len(text) for text in texts]
+        return np.array(unread) / 1000 + self.compared(query)
 
-    def work(self, query: str, texts: Sequence[str]) -> float:
-        """Thousands of characters that the reranker has to read, now, before it can score `texts`."""
-        if not isinstance(self._reranker, Keeping):
-            return sum(max(len(query), 1) + len(text) for text in texts) / 1000
-        return sum(COMPARED + (0 if self._reranker.known(text) else len(text)) for text in texts) / 1000
+    def compared(self, query: str) -> float:
+        """The part of a text's work that is left once it was read, in the same unit."""
+        return (COMPARED + len(query) / COMPARES) / 1000 if self._keeping else 0.0
 
     def learn(self, rate: float) -> None:
         """Refine by what a run took for 1,000 characters."""
@@ -86,9 +89,9 @@ class Speed:
         texts = [f"{time.time_ns()} {number}{said}" for number in range(10)]  # that nobody has read before
         query = "how fast is this?"
         self._reranker.score(query, texts[:2])
-        work, started = self.work(query, texts[2:]), time.perf_counter()
+        work, started = self.works(query, texts[2:]).sum(), time.perf_counter()
         self._reranker.score(query, texts[2:])
-        return (time.perf_counter() - started) * 1000 / work
+        return float((time.perf_counter() - started) * 1000 / work)
 
     def _write(self) -> None:
         try:

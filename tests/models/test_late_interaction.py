@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -17,6 +19,7 @@ from schemas.reranking import RERANKER
 from schemas.settings import Settings
 from tasks.models.late_interaction import LateInteraction, directions, nearest
 from tasks.models.speed import Speed
+from tasks.rerank import score_until
 from tests.models.test_encoders import TEXTS
 from tests.models.tiny import make_tiny_maxsim
 
@@ -53,11 +56,12 @@ def test_what_was_read_is_not_read_again(load: Callable[..., LateInteraction], m
     monkeypatch.setattr(model, "_words", lambda texts: read.extend(texts) or words(texts))
     model.score(QUERY, ["one text", "another", "one text"])
     model.score("what else?", ["another", "a third"])
+    model.score("what else?", ["a third"])
     assert read == [QUERY, "one text", "another", "what else?", "a third"]
     assert [model.known(text) for text in ("another", "a third", "a fourth")] == [True, True, False]
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0", b"x" * 384, b"\x7f" * 385, bytes(384 * 7)], ids=len)
+@pytest.mark.parametrize("damage", [b"", b"\0", b"\x7f" * 388, bytes(384 * 7 + 4)], ids=len)
 def test_damaged_passage_is_read_again(load: Callable[..., LateInteraction], tmp_path: Path, damage: bytes) -> None:
     scores = load().score(QUERY, ["Rotate certificates yearly."])
     (file,) = files(tmp_path / "cache")
@@ -77,6 +81,16 @@ def test_models_and_cuts_keep_their_own(
         assert len(files(tmp_path / "cache")) == number
 
 
+def test_another_tokenizer_reads_anew(make_settings: MakeSettings, tmp_path: Path) -> None:
+    text, settings = "Rotate Certificates", make_settings(cache=tmp_path / "cache")
+    folder = make_tiny_maxsim(tmp_path / "tiny")
+    LateInteraction(str(folder), settings).read([text])
+    said = json.loads((folder / "tokenizer.json").read_text())
+    said["normalizer"]["lowercase"] = False
+    (folder / "tokenizer.json").write_text(json.dumps(said))
+    assert not LateInteraction(str(folder), settings).known(text)
+
+
 def test_two_threads_and_a_cache_that_may_only_be_read_give_the_same(
     load: Callable[..., LateInteraction], tmp_path: Path
 ) -> None:
@@ -92,11 +106,28 @@ def test_a_deadline_counts_what_has_to_be_read(load: Callable[..., LateInteracti
     model = load()
     speed = Speed(model, tmp_path)
     texts = [f"{number} {'certificate ' * 60}" for number in range(8)]
-    before = speed.work(QUERY, texts)
+    before = speed.works(QUERY, texts).sum()
     model.read(texts[:4])
-    assert 0.5 < speed.work(QUERY, texts) / before < 0.55
+    assert 0.5 < speed.works(QUERY, texts).sum() / before < 0.55
     model.read(texts)
-    assert 0 < speed.work(QUERY, texts) < 0.05 * before
+    assert 0 < speed.works(QUERY, texts).sum() < 0.05 * before
+
+
+def test_long_questions_over_kept_passages_do_not_change_the_speed_of_reading(
+    load: Callable[..., LateInteraction], tmp_path: Path
+) -> None:
+    model, texts = load(), [f"{number} {'certificate ' * 60}" for number in range(20)]
+    model.read(texts)
+    speed = Speed(model, tmp_path)
+    before = speed.rate
+    for number in range(5):
+        query = f"{number} {'how is a certificate rotated? ' * 60}"
+        scores = score_until(perf_counter() + 9, model, speed, query, texts, least=1, at_once=2)
+        assert len(scores) == len(texts)
+    assert speed.rate == before
+    unread = [f"{text}!" for text in texts]
+    score_until(perf_counter() + 9, model, speed, QUERY, unread, least=1, at_once=2)
+    assert speed.rate != before
 
 
 @given(arrays(np.float32, (5, 16), elements=st.floats(-1, 1, width=32)), st.integers(0, 4))
