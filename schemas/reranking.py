@@ -1,7 +1,7 @@
 """The form of the setting `reranker`: one reranker, or a cascade of them, `auto@200 > cohere:rerank-v3.5@20`.
 
-A name with one of KINDS before a colon is a reranker of that kind, any other a cross-encoder; `@20` is how many
-candidates a stage reads.
+A name with one of KINDS before a colon is a reranker of that kind, any other a model by folder or
+name; `@20` is how many candidates a stage reads.
 """
 
 from __future__ import annotations

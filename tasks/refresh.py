@@ -42,7 +42,6 @@ from tasks.store.compaction import due
 from tasks.store.generation import Analyzer, Generation, exists, read
 from tasks.store.reader import reading
 from tasks.store.writer import Gate, clear_staging, writing
-from tasks.warm import warm
 
 logger = logging.getLogger(__name__)
 
@@ -74,12 +73,13 @@ def refresh(sources: Sequence[str], settings: Settings, submit: Submit, report: 
     """
     started = time.perf_counter()
     opened = open_sources(sources, settings)  # a misspelt source fails before a store is made for it
-    before = frozenset(s.name for s in read(settings.store).segments) if exists(settings.store) else frozenset[str]()
+    ahead = settings.warm == "after-publish"
+    before = read(settings.store).segments if ahead and exists(settings.store) else ()
     with Refresher(settings, submit, report) as refresher:
         summary = refresher.refresh(opened)
         refresher.tidy(summary)
-    if summary.published and settings.warm == "after-publish":
-        _warm(settings, before, summary, report)
+    if summary.published and ahead:
+        _warm(settings, frozenset(segment.name for segment in before), summary, report)
     summary.elapsed = time.perf_counter() - started
     logger.info("refreshed store=%s generation=%d", settings.store, summary.generation)
     return summary
@@ -174,6 +174,8 @@ class Refresher:
 
 def _warm(settings: Settings, before: frozenset[str], summary: RefreshSummary, report: Report) -> None:
     """Have the reranker read what was published, and what a compaction moved. No ingest fails for its model."""
+    from tasks.warm import warm  # brings ONNX Runtime
+
     started = time.perf_counter()
     try:
         warmed = warm(settings, partial(report, "warm"), but=before)

@@ -218,7 +218,7 @@ def score_until(
     while done < len(texts):
         left = (ends - time.perf_counter()) * 1000
         fitting = int(np.searchsorted(np.cumsum(works[done:]), left * SHARE / rate, side="right"))
-        end = done + max(fitting // at_once * at_once, at_once)
+        end = min(done + max(fitting // at_once * at_once, at_once), len(texts))
         work = float(works[done:end].sum())
         if rate * work > left:
             break
@@ -232,7 +232,7 @@ def score_until(
         done = end
         # the worse of the last batch and of all: a machine gets busy from one moment to the next
         rate = max(took / work, spent / worked)
-    if worked > 2 * speed.compared(query) * min(done, len(texts)):  # else it was hardly reading
+    if worked > 2 * speed.compared(query) * done:  # else it was hardly reading
         speed.learn(spent / worked)  # at least so slow, where a batch was left behind
     return np.concatenate(scores) if scores else np.empty(0, dtype=np.float32)
 

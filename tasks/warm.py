@@ -17,11 +17,9 @@ from schemas.errors import StoreNotWritable
 from schemas.records import Filter
 from schemas.reranking import kind_of, stage_names
 from schemas.settings import Settings
-from tasks.models.folders import describe
 from tasks.models.kept import LEFT, taken
 from tasks.models.late_interaction import LateInteraction
-from tasks.models.onnx_reranker import reranker_kind
-from tasks.models.resolve import resolve
+from tasks.models.onnx_reranker import reranker_folder, reranker_kind
 from tasks.passages import passages
 from tasks.rerank import FUSION, load_reranker
 from tasks.store.filters import matching_chunks
@@ -72,8 +70,10 @@ def warm(settings: Settings, report: Callable[[int, int], None], *, but: frozens
                 break
             refs = [ChunkRef(**row) for row in rows.slice(start, BATCH).to_pylist()]
             texts = passages(reader, refs, settings)
-            unread = [text for text in dict.fromkeys(texts) if reranker.kept(text) is None]
-            size += sum(taken(found.nbytes) for found in reranker.read(list(dict.fromkeys(texts))))
+            found = {text: reranker.kept(text) for text in texts}
+            unread = [text for text, passage in found.items() if passage is None]
+            found |= zip(unread, reranker.read(unread), strict=True)
+            size += sum(taken(passage.nbytes) for passage in found.values() if passage is not None)
             if unread and not reranker.known(unread[-1]):
                 raise StoreNotWritable(f"{settings.cache} cannot be written, or its disk is full: no passage is kept")
             read, known = read + len(unread), known + len(texts) - len(unread)
@@ -86,7 +86,7 @@ def _keeping(settings: Settings) -> LateInteraction | None:
     for named in stage_names(settings.reranker):
         if named.name == FUSION or kind_of(named.name) is not None:
             continue
-        if reranker_kind(describe(resolve(named.name, settings))) == "late-interaction":
+        if reranker_kind(reranker_folder(named.name, settings)) == "late-interaction":
             found = load_reranker(settings.model_copy(update={"reranker": named.name}))
             assert isinstance(found, LateInteraction)
             return found

@@ -10,10 +10,8 @@ from collections.abc import Sequence
 import numpy as np
 
 from schemas.settings import Settings
-from tasks.models.folders import describe
 from tasks.models.late_interaction import LateInteraction
-from tasks.models.onnx_reranker import OnnxReranker, reranker_kind
-from tasks.models.resolve import resolve
+from tasks.models.onnx_reranker import OnnxReranker, reranker_folder, reranker_kind
 
 
 class CrossEncoder(OnnxReranker):
@@ -34,5 +32,5 @@ class CrossEncoder(OnnxReranker):
 
 def load_cross_encoder(name: str, settings: Settings) -> CrossEncoder | LateInteraction:
     """The model by folder, cached or hub name, in the form that its kind has. Raises ModelNotFound, ModelMismatch."""
-    late = reranker_kind(describe(resolve(name, settings))) == "late-interaction"
+    late = reranker_kind(reranker_folder(name, settings)) == "late-interaction"
     return LateInteraction(name, settings) if late else CrossEncoder(name, settings)

@@ -35,12 +35,12 @@ class LateInteraction(OnnxReranker):
         self._dim = int(self._model.config["hidden_size"])
         self._read_by = (sha256(self._graph), sha256(self._model.path / "tokenizer.json"), self.max_tokens)
         self._kept = Kept(settings.cache / "passages", settings.rerank_cache_mb)
-        self._last = ("", self._words([""])[0])
+        self._last: tuple[str, np.ndarray] | None = None  # a query, and its words
 
     def score(self, query: str, texts: Sequence[str]) -> np.ndarray:
         """float32[n]: higher is more relevant; in the order of `texts`."""
         last = self._last
-        if last[0] != query:  # under a deadline it comes again with each batch of the pool
+        if last is None or last[0] != query:  # under a deadline it comes again with each batch of the pool
             last = self._last = (query, self._words([query])[0])
         vectors, weights = last[1][:, :-1], last[1][:, -1]
         return self._activated([nearest(vectors, passage) @ weights for passage in self.read(texts)])

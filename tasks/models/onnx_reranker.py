@@ -26,7 +26,7 @@ class OnnxReranker:
     """A model by folder, cached or hub name. Raises ModelNotFound, ModelMismatch."""
 
     def __init__(self, name: str, settings: Settings) -> None:
-        model = describe(resolve(name, settings, also=graph_names(wanted_precision(settings))[:1]))
+        model = reranker_folder(name, settings)
         kind = reranker_kind(model)
         check_exportable(model, kind)
         precision = decided_precision(model, settings)
@@ -56,6 +56,14 @@ class OnnxReranker:
             return found
         # in float64, where exp of what an untrained head gives does not overflow
         return (1 / (1 + np.exp(-found.astype(np.float64)))).astype(np.float32)
+
+
+def reranker_folder(name: str, settings: Settings) -> ModelFolder:
+    """The model; from the hub with the graph for this machine, where its publisher has one.
+
+    Raises ModelNotFound, ModelMismatch.
+    """
+    return describe(resolve(name, settings, also=graph_names(wanted_precision(settings))[:1]))
 
 
 def reranker_kind(model: ModelFolder) -> Kind:

@@ -138,11 +138,14 @@ def main() -> None:
             ).score,
             "ours, int8": load_cross_encoder(settings.reranker, settings).score,
         }
-        keeping = load_cross_encoder(settings.reranker, settings.model_copy(update={"rerank_cache_mb": 1024}))
+        kept = settings.model_copy(update={"rerank_cache_mb": 1024})
+        keeping = load_cross_encoder(settings.reranker, kept)
         if isinstance(keeping, LateInteraction):
             backends["ours, int8, passages kept"] = keeping.score
         console.print(speeds(backends, texts, arguments.rounds))
         console.print(deadlines(settings, texts, arguments.queries))
+        if isinstance(keeping, LateInteraction):
+            console.print("passages kept:", deadlines(kept, texts, arguments.queries))
 
 
 if __name__ == "__main__":

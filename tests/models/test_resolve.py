@@ -11,8 +11,9 @@ import pytest
 from schemas.errors import ModelMismatch, ModelNotFound
 from schemas.settings import Settings
 from tasks.models import folders, load_tokenizer
-from tasks.models.cross_encoder import CrossEncoder
+from tasks.models.cross_encoder import CrossEncoder, load_cross_encoder
 from tasks.models.folders import describe
+from tasks.models.published import graph_names
 from tasks.models.resolve import bundled_folder, resolve
 
 MakeSettings = Callable[..., Settings]
@@ -78,6 +79,25 @@ def test_hub_is_not_asked_for_a_model_in_the_cache(
     monkeypatch.setattr(huggingface_hub, "snapshot_download", no_network)
     snapshot = cache_snapshot(hub_cache, "acme/tiny", tiny_encoder)
     assert resolve("acme/tiny", make_settings(allow_download=True)) == snapshot
+
+
+def test_reranker_comes_from_the_hub_with_the_graph_for_this_machine(
+    make_settings: MakeSettings, tiny_cross_encoder: Path, hub_cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import huggingface_hub
+
+    cached_only, asked = huggingface_hub.snapshot_download, []
+
+    def hub(name: str, *, local_files_only: bool, allow_patterns: list[str]) -> str:
+        if not local_files_only:
+            asked.append(allow_patterns)
+            cache_snapshot(hub_cache, name, tiny_cross_encoder)
+        return cached_only(name, local_files_only=True, allow_patterns=allow_patterns)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", hub)
+    load_cross_encoder("acme/tiny-ce", make_settings(allow_download=True, rerank_precision="int8"))
+    (patterns,) = asked
+    assert graph_names("int8")[0] in patterns
 
 
 def test_cached_snapshot_without_weights_is_not_taken(
