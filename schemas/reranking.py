@@ -1,7 +1,7 @@
 """The form of the setting `reranker`: one reranker, or a cascade of them, `auto@200 > cohere:rerank-v3.5@20`.
 
 A name with one of KINDS before a colon is a reranker of that kind, any other a model by folder or
-name; `@20` is how many candidates a stage reads.
+name; `@20` is how many candidates a stage reads, and `@20240620` a model's date.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ REMOTE = frozenset(KINDS) - {"colbert", "monot5"}
 
 # The one that comes with Headrace, which `auto` stands for: its README.md says of what it was made and how it orders.
 RERANKER = "headrace-reranker"
+
+# Longer numbers are dates, as in the names that Google gives Anthropic's models.
+POOL_DIGITS = 6
 
 # a kind has two letters at least: `C:\model` is a folder
 _KIND = re.compile(r"([a-z][a-z0-9]+):(.*)")
@@ -57,7 +60,7 @@ def assigned(setting: str) -> dict[str, str]:
 
 def _stage_name(text: str) -> StageName:
     name, at, pool = text.rpartition("@")
-    if not (at and pool.isdecimal()):
+    if not (at and pool.isdecimal() and len(pool) <= POOL_DIGITS):
         name, pool = text, ""
     name = name.strip()
     if not name:

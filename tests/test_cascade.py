@@ -49,6 +49,8 @@ QUESTION = "which vector store does not need a separate server?"
         ("C:\\models\\ce", [("C:\\models\\ce", None)]),
         ("cohere:rerank-v3.5@20", [("cohere:rerank-v3.5", 20)]),
         ("bedrock:amazon.rerank-v1:0", [("bedrock:amazon.rerank-v1:0", None)]),
+        ("llm:claude-3-5-sonnet@20240620", [("llm:claude-3-5-sonnet@20240620", None)]),
+        ("llm:claude-3-5-sonnet@20240620@20", [("llm:claude-3-5-sonnet@20240620", 20)]),
         ("models/ce@main", [("models/ce@main", None)]),
         ("auto@200 > cohere:rerank-v3.5@20", [(RERANKER, 200), ("cohere:rerank-v3.5", 20)]),
         ("fusion@200>a/b@50>llm:gpt-4o@10", [("fusion", 200), ("a/b", 50), ("llm:gpt-4o", 10)]),
