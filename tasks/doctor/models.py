@@ -12,6 +12,7 @@ from schemas.errors import ModelMismatch, ModelNotFound
 from schemas.reranking import REMOTE, kind_of, stage_names
 from schemas.settings import Settings
 from tasks.doctor.finding import Finding
+from tasks.doctor.software import missing
 from tasks.models import load_encoder, precision
 from tasks.models.cross_encoder import load_cross_encoder
 from tasks.models.export import check_exportable, onnx_folder
@@ -96,6 +97,10 @@ def _local(kind: str, name: str, settings: Settings) -> Finding:
         return _to_be_fetched(name)
     if kind == "colbert":
         check_late_interaction(model)
+    # what reads monoT5's own form of a tokenizer is all that its extra brings
+    needs_extra = kind == "colbert" or not (model.path / "tokenizer.json").is_file()
+    if needs_extra and (problems := missing(kind)):
+        return Finding("failed", f"{kind}:{model.name} cannot run: {'; '.join(problems)}", _install(kind))
     return Finding("ok", f"{_whence(model)}\nas {kind} by {PACKAGES[kind]}, not run by this check")
 
 
@@ -105,9 +110,7 @@ def _remote(kind: str, model: str, settings: Settings) -> Finding:
     try:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
-        return Finding(
-            "failed", f"{kind}:{model} needs {package}", f"run, in Headrace's folder: pip install '.[{kind}]'"
-        )
+        return Finding("failed", f"{kind}:{model} needs {package}", _install(kind))
     url = re.sub(r"//[^/]*@", "//", url_of(kind, settings) or "")  # a vendor's variable may hold a password
     key = "AWS's own chain of credentials" if kind == "bedrock" else whereabouts(kind, settings)
     if key is None and not (kind == "llm" and url):
@@ -117,6 +120,10 @@ def _remote(kind: str, model: str, settings: Settings) -> Finding:
         f"{kind}:{model} by {package} {version}, {f'key from {key}' if key else 'without a key'}; not asked\n"
         f"queries and passages are sent to {url or 'its vendor'}",
     )
+
+
+def _install(kind: str) -> str:
+    return f"run, in Headrace's folder: pip install '.[{kind}]'"
 
 
 def found(name: str, settings: Settings) -> ModelFolder | None:

@@ -40,6 +40,11 @@ def packages(_: Settings) -> Finding:
     )
 
 
+def missing(extra: str) -> list[str]:
+    """What one of Headrace's extras requires itself, and is missing or of another version."""
+    return [problem for by, problem in unmet(_declared()[1], "headrace", set(), frozenset({extra})) if by == "headrace"]
+
+
 def unmet(
     requirements: Iterable[str],
     by: str,
@@ -98,11 +103,13 @@ def converters(_: Settings) -> Finding:
 
 
 def _declared() -> tuple[str, list[str]]:
-    """The Python versions and the packages that Headrace requires: of the installed one, else of this checkout."""
+    """The Python versions and the packages that Headrace and its extras require, as installed, else as checked out."""
     try:
         installed = importlib.metadata.distribution("headrace")
     except importlib.metadata.PackageNotFoundError:
         text = Path(__file__).parents[2].joinpath("pyproject.toml").read_text(encoding="utf-8")
         project = tomllib.loads(text)["project"]
-        return project["requires-python"], project["dependencies"]
+        extras = project["optional-dependencies"].items()
+        optional = [f"{name}; extra == {extra!r}" for extra, names in extras for name in names]
+        return project["requires-python"], project["dependencies"] + optional
     return installed.metadata["Requires-Python"], installed.requires or []

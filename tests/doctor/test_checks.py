@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import importlib.metadata
 import os
 import platform
 import shutil
@@ -23,7 +24,7 @@ from tasks.models import folders
 from tests.conftest import CORPUS
 from tests.models.rerankers import servers
 from tests.models.rerankers.servers import serving
-from tests.models.rerankers.tiny import make_tiny_stanford_colbert
+from tests.models.rerankers.tiny import make_tiny_stanford_colbert, make_tiny_t5
 from tests.models.tiny import make_tiny_cross_encoder
 
 MakeSettings = Callable[..., Settings]
@@ -202,6 +203,26 @@ def test_local_reranker_of_another_kind_is_looked_at(make_settings: MakeSettings
     assert (found.verdict, "as colbert by sentence-transformers" in found.detail) == ("ok", True)
     with pytest.raises(ModelNotFound):
         models.reranker(make_settings(reranker="monot5:acme/nothing"))
+
+
+def test_local_reranker_without_what_its_extra_brings_has_failed(
+    make_settings: MakeSettings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = make_settings(reranker=f"monot5:{make_tiny_t5(tmp_path / 'tiny-t5')}")
+    assert models.reranker(settings).verdict == "ok"
+    installed = importlib.metadata.distribution
+
+    def distribution(name: str) -> importlib.metadata.Distribution:
+        if name == "sentencepiece":
+            raise importlib.metadata.PackageNotFoundError(name)
+        return installed(name)
+
+    monkeypatch.setattr("importlib.metadata.distribution", distribution)
+    found = models.reranker(settings)
+    assert (found.verdict, found.advice) == ("failed", "run, in Headrace's folder: pip install '.[monot5]'")
+    assert "sentencepiece is missing" in found.detail
+    (tmp_path / "tiny-t5" / "tokenizer.json").touch()  # then it needs nothing more
+    assert models.reranker(settings).verdict == "ok"
 
 
 def test_model_of_the_hub_cache_is_compared_with_the_digest_that_the_hub_gave(
