@@ -186,6 +186,13 @@ HITS = pa.schema(  # one row a hit of a question of a batch
 )
 
 
+def with_rerankers(schema: pa.Schema, first: int) -> pa.Schema:
+    """CANDIDATES or HITS of a cascade: with rank and score at each of its `first` rerankers but the last."""
+    types = {"rank": pa.int32(), "score": pa.float64()}
+    columns = [(f"rerank_{n}_{name}", of) for n in range(1, first + 1) for name, of in types.items()]
+    return pa.schema([*schema, *columns])
+
+
 LISTS = pa.schema(  # one row a query to train a reranker on; the lists of a row have one length
     [
         pa.field("query", pa.string(), nullable=False),

@@ -1,6 +1,7 @@
 """Answer a file of questions: split → answer part by part → join.
 
-In: questions (tasks.questions). Out: one Parquet file of HITS, in the order of the questions.
+In: questions (tasks.questions). Out: one Parquet file of HITS, of a cascade with rank and score at its first rerankers
+too, in the order of the questions.
 
 The parts lie beside the file until it is made: `HITS.parquet.parts/` has NNNNNN.questions.parquet (QUESTIONS) and
 NNNNNN.hits.parquet (HITS). So memory does not grow with the questions, whoever answers a part needs only paths, and
@@ -26,12 +27,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.errors import BadQuestions, NoSuchGeneration
-from schemas.records import HITS, Filter, SearchResult
+from schemas.records import HITS, Filter, SearchResult, with_rerankers
+from schemas.reranking import stage_names
 from schemas.settings import Settings
 from tasks.evaluate.candidates import QUERY_SETTINGS
 from tasks.models import load_encoder
 from tasks.questions import read_questions
-from tasks.search import rank, result_of
+from tasks.search import rank, result_of, stage_columns
 from tasks.store.files import publish_file, sha256, write_text
 from tasks.store.reader import Reader
 from tasks.store.writer import locked
@@ -138,7 +140,8 @@ def answer(
             raise
     final = _hits_of(part)
     aside = final.with_name(f"{final.name}.{os.getpid()}.tmp")
-    pq.write_table(pa.Table.from_pylist(rows, schema=HITS), aside, compression="zstd")
+    schema = with_rerankers(HITS, len(stage_names(settings.reranker)) - 1)
+    pq.write_table(pa.Table.from_pylist(rows, schema=schema), aside, compression="zstd")
     publish_file(aside, final)
     return final
 
@@ -147,10 +150,11 @@ def join(batch: Batch) -> BatchSummary:
     """Make one file of all parts' hits, whole or not at all, and remove the parts."""
     aside = batch.hits.with_name(f"{batch.hits.name}.{os.getpid()}.tmp")
     hits = answered = 0
-    with pq.ParquetWriter(aside, HITS, compression="zstd") as writer:
+    schema = pq.read_schema(_hits_of(batch.parts[0]))
+    with pq.ParquetWriter(aside, schema, compression="zstd") as writer:
         group: list[pa.Table] = []
         for part in batch.parts:
-            group.append(pq.read_table(_hits_of(part), schema=HITS))
+            group.append(pq.read_table(_hits_of(part), schema=schema))
             hits += len(group[-1])
             answered += len(group[-1]["question"].unique())
             if part == batch.parts[-1] or sum(map(len, group)) >= ROW_GROUP:
@@ -217,16 +221,10 @@ def _count(parts: Sequence[Path]) -> int:
 
 
 def _rows_of(question: dict[str, Any], result: SearchResult) -> list[dict[str, Any]]:
-    """Rows of HITS."""
+    """Rows of HITS, and of a cascade."""
     common = question | {
         "generation": result.generation,
         "reranker": result.reranker,
         "fallback": result.fallback,
     }
-    return [
-        common
-        | asdict(hit)
-        | {f"{stage}_rank": found.rank for stage, found in hit.stages.items()}
-        | {f"{stage}_score": found.score for stage, found in hit.stages.items()}
-        for hit in result.hits
-    ]
+    return [common | asdict(hit) | stage_columns(hit.stages) for hit in result.hits]

@@ -6,7 +6,7 @@ The plain function that the command line, the Prefect task and the flow share. I
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -187,6 +187,15 @@ def stage_scores(ranked: dict[str, Scored]) -> dict[ChunkRef, dict[str, StageSco
         for rank, (ref, score) in enumerate(scored, start=1):
             stages.setdefault(ref, {})[stage] = StageScore(rank, score)
     return stages
+
+
+def stage_columns(stages: Mapping[str, StageScore]) -> dict[str, float]:
+    """A row's columns `<stage>_rank` and `<stage>_score`, of a cascade `rerank_1_rank` and so on."""
+    return {
+        f"{stage.replace(' ', '_')}_{name}": value
+        for stage, found in stages.items()
+        for name, value in vars(found).items()
+    }
 
 
 @contextmanager

@@ -19,12 +19,12 @@ import pyarrow.parquet as pq
 import pydantic
 
 from schemas.errors import BadEvaluation
-from schemas.records import CANDIDATES
+from schemas.records import CANDIDATES, with_rerankers
 from schemas.reranking import stage_names
 from schemas.settings import Settings
 from tasks.evaluate.judged import Judged
 from tasks.evaluate.runs import Namer
-from tasks.search import Ranking, rank, stage_scores
+from tasks.search import Ranking, rank, stage_columns, stage_scores
 from tasks.store.files import publish_file
 from tasks.store.generation import Generation
 from tasks.store.reader import ChunkRef, Reader
@@ -140,17 +140,10 @@ def places(reader: Reader, refs: Sequence[ChunkRef]) -> dict[ChunkRef, dict[str,
 
 def _batch(ranking: Ranking, query: str, query_id: str | None, settings: Settings) -> pa.RecordBatch:
     """Rows of CANDIDATES, in the order of fusion, which has them all."""
-    first = [f"rerank_{number}" for number in range(1, len(stage_names(settings.reranker)))]
-    types = {"rank": pa.int32(), "score": pa.float64()}
-    schema = pa.schema([*CANDIDATES, *((f"{stage}_{name}", of) for stage in first for name, of in types.items())])
+    schema = with_rerankers(CANDIDATES, len(stage_names(settings.reranker)) - 1)
     refs = [ref for ref, _ in ranking.stages["fusion"]]
     stages, named = stage_scores(ranking.stages), places(ranking.reader, refs)
-    rows = [
-        {"query_id": query_id, "query": query, **named[ref]}
-        | {f"{stage.replace(' ', '_')}_rank": found.rank for stage, found in stages[ref].items()}
-        | {f"{stage.replace(' ', '_')}_score": found.score for stage, found in stages[ref].items()}
-        for ref in refs
-    ]
+    rows = [{"query_id": query_id, "query": query, **named[ref], **stage_columns(stages[ref])} for ref in refs]
     return pa.RecordBatch.from_pylist(rows, schema=schema)
 
 

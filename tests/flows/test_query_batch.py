@@ -113,6 +113,21 @@ def test_hits_are_those_of_each_question_searched_alone(built: Settings, questio
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_hits_of_a_cascade_have_its_first_stages_too(built: Settings, questions: Path, tmp_path: Path) -> None:
+    settings = built.model_copy(update={"reranker": "fusion@8 > headrace-reranker@4"})
+    run(questions, tmp_path / "hits.parquet", settings)
+    expected = [
+        (hit.chunk_id, hit.rank, hit.stages["rerank 1"].rank, hit.stages["rerank 1"].score)
+        for text in QUERIES.values()
+        for hit in search(text, settings, k=2).hits
+    ]
+    table = pq.read_table(tmp_path / "hits.parquet")
+    columns = (table[name].to_pylist() for name in ("chunk_id", "rank", "rerank_1_rank", "rerank_1_score"))
+    assert list(zip(*columns, strict=True)) == expected
+    assert any(rank != first for _, rank, first, _ in expected)
+
+
+@pytest.mark.usefixtures("small_parts")
 def test_interrupted_batch_goes_on_where_it_stopped_on_its_generation(
     built: Settings,
     questions: Path,
