@@ -32,7 +32,7 @@ class LateInteraction(OnnxReranker):
     def __init__(self, name: str, settings: Settings) -> None:
         super().__init__(name, settings)
         self._tokenizer.enable_truncation(self.max_tokens)
-        self._dim = int(self._model.config["hidden_size"])
+        self._dim = int(self._model.config.get("word_dim") or self._model.config["hidden_size"])
         self._read_by = (sha256(self._graph), sha256(self._model.path / "tokenizer.json"), self.max_tokens)
         self._kept = Kept(settings.cache / "passages", settings.rerank_cache_mb)
         self._last: tuple[str, np.ndarray] | None = None  # a query, and its words

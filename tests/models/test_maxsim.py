@@ -14,7 +14,7 @@ from schemas.settings import Settings
 from tasks.models.late_interaction import LateInteraction
 from tests.models.test_cross_encoder import IDENTITY, predicted, put
 from tests.models.test_encoders import TEXTS
-from tests.models.tiny import make_tiny_encoder, make_tiny_maxsim
+from tests.models.tiny import make_tiny_encoder, make_tiny_maxsim, make_tiny_shortened
 
 MakeSettings = Callable[..., Settings]
 KEPT = 0.05  # by so much may a score differ because a passage's vectors are kept in int8
@@ -22,7 +22,10 @@ READ = [text for text in [*TEXTS, " ".join(TEXTS[-11:] * 2)] if text.strip() and
 QUERIES = ["rotate certificates", "why", "", "rotate certificates " * 15, "rotate certificates " * 60]
 
 
-def test_untrained_it_is_late_interaction_of_an_encoder(make_settings: MakeSettings, tmp_path: Path) -> None:
+@pytest.mark.parametrize("words_read", [None, 30])
+def test_untrained_it_is_late_interaction_of_an_encoder(
+    make_settings: MakeSettings, tmp_path: Path, words_read: int | None
+) -> None:
     """Query and windows encoded by a BERT of their own, MaxSim and the mean by inverse document frequency in numpy."""
     import torch
     from transformers import BertModel
@@ -32,17 +35,26 @@ def test_untrained_it_is_late_interaction_of_an_encoder(make_settings: MakeSetti
 
     encoder = make_tiny_encoder(tmp_path / "encoder")
     start(encoder, READ, tmp_path / "model")
-    put(tmp_path / "model", "config.json", sbert_ce_default_activation_function=IDENTITY)
+    put(tmp_path / "model", "config.json", sbert_ce_default_activation_function=IDENTITY, words_read=words_read)
     body = BertModel.from_pretrained(encoder, local_files_only=True).eval()
     tokenizer = LateInteraction(str(tmp_path / "model"), make_settings())._tokenizer
     weights = rarity(encoder, set(READ), body.config.vocab_size)
     query = "how are certificates rotated?"
     first, *asked, last = tokenizer.encode(query).ids
 
+    def chosen(ids: Sequence[int]) -> list[int]:
+        """Places: no repeat before all others, then the rarest, of equals the first."""
+        by_worth = sorted(range(len(ids)), key=lambda i: (ids[i] in ids[:i], -weights[ids[i]], i))
+        return sorted(by_worth[:words_read])
+
     def units(ids: Sequence[int]) -> np.ndarray:
+        read = chosen(ids)
+        places = [0, *(i + 1 for i in read), len(ids) + 1]
         with torch.no_grad():
-            vectors = body(torch.tensor([[first, *ids, last]])).last_hidden_state[0, 1:-1].numpy().astype(np.float64)
-        return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+            given = torch.tensor([[first, *(ids[i] for i in read), last]])
+            vectors = body(given, position_ids=torch.tensor([places])).last_hidden_state[0, 1:-1]
+        found = vectors.numpy().astype(np.float64)
+        return found / np.linalg.norm(found, axis=1, keepdims=True)
 
     expected, lengths = [], []
     for text in READ:
@@ -55,14 +67,17 @@ def test_untrained_it_is_late_interaction_of_an_encoder(make_settings: MakeSetti
         expected.append(SHARPNESS * np.average((units(asked) @ words.T).max(axis=1), weights=weights[asked]))
         lengths.append(windows)
     assert max(lengths) > 2 > min(lengths)
-    ours = LateInteraction(str(tmp_path / "model"), make_settings(rerank_precision="fp32"))
+    ours = LateInteraction(str(tmp_path / "model"), make_settings(rerank_precision="fp32", cache=tmp_path / "cache"))
     assert predicted(tmp_path / "model", query, READ, 512) == pytest.approx(np.array(expected), abs=1e-3)
     assert ours.score(query, READ) == pytest.approx(np.array(expected), abs=KEPT)
 
 
+@pytest.mark.parametrize("make", [make_tiny_maxsim, make_tiny_shortened])
 @pytest.mark.parametrize("query", QUERIES, ids=lambda query: f"{len(query)} characters")
-def test_it_is_exported_as_it_is(make_settings: MakeSettings, tmp_path: Path, query: str) -> None:
-    folder = make_tiny_maxsim(tmp_path / "model")
+def test_it_is_exported_as_it_is(
+    make_settings: MakeSettings, tmp_path: Path, make: Callable[[Path], Path], query: str
+) -> None:
+    folder = make(tmp_path / "model")
     put(folder, "config.json", sbert_ce_default_activation_function=IDENTITY)
     exact, fast = (
         LateInteraction(str(folder), make_settings(rerank_precision=digits, cache=tmp_path))

@@ -50,18 +50,25 @@ def make_tiny_cross_encoder(folder: Path, seed: int = 0) -> Path:
     return make_tiny(folder, logits=1, seed=seed)
 
 
-def make_tiny_maxsim(folder: Path) -> Path:
-    """A reranker that compares word by word, every weight of it drawn."""
+def make_tiny_maxsim(folder: Path, **sizes: int) -> Path:
+    """A reranker that compares word by word, every weight of it drawn; `sizes` as of its config."""
     import torch
 
     from tasks.models.maxsim import MaxSimConfig, MaxSimForSequenceClassification
 
     torch.manual_seed(0)
-    model = MaxSimForSequenceClassification(MaxSimConfig(**_SIZES, vocab_size=30522, num_labels=1, window_words=20))
+    model = MaxSimForSequenceClassification(
+        MaxSimConfig(**_SIZES, vocab_size=30522, num_labels=1, **{"window_words": 20} | sizes)
+    )
     torch.nn.init.uniform_(model.rarity.weight, 0.5, 8)
     model.save_pretrained(folder)
     _copy_tokenizer(folder)
     return folder
+
+
+def make_tiny_shortened(folder: Path) -> Path:
+    """The same, of a window of 20 words reading 12, each as 16 dimensions."""
+    return make_tiny_maxsim(folder, words_read=12, word_dim=16)
 
 
 def make_tiny_xlm_roberta(folder: Path) -> Path:

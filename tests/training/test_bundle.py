@@ -20,13 +20,13 @@ from tasks.blend import Blend
 from tasks.models.cross_encoder import load_cross_encoder
 from tasks.models.folders import describe
 from tasks.models.published import PORTABLE
-from tests.models.tiny import make_tiny_cross_encoder, make_tiny_maxsim
+from tests.models.tiny import make_tiny_cross_encoder, make_tiny_maxsim, make_tiny_shortened
 
 MakeSettings = Callable[..., Settings]
 TEXTS = ["turn the certificate", "the service stopped when its capacity was reached", "rotate it " * 60]
 
 
-@pytest.mark.parametrize("make", [make_tiny_cross_encoder, make_tiny_maxsim])
+@pytest.mark.parametrize("make", [make_tiny_cross_encoder, make_tiny_maxsim, make_tiny_shortened])
 def test_what_is_shipped_scores_as_what_was_trained(
     make_settings: MakeSettings, tmp_path: Path, make: Callable[[Path], Path]
 ) -> None:
@@ -54,7 +54,7 @@ def test_what_is_shipped_scores_as_what_was_trained(
         load_cross_encoder(str(shipped), make_settings(rerank_precision="fp32"))
 
 
-@pytest.mark.parametrize("make", [make_tiny_cross_encoder, make_tiny_maxsim])
+@pytest.mark.parametrize("make", [make_tiny_cross_encoder, make_tiny_maxsim, make_tiny_shortened])
 def test_what_is_shipped_can_be_trained_on(tmp_path: Path, make: Callable[[Path], Path]) -> None:
     """The weights come back as they were, within a step of int8; a short training from them changes them."""
     from tasks.training.bundle import bundle
