@@ -23,12 +23,12 @@ import pyarrow.parquet as pq
 import torch
 from tokenizers import Tokenizer
 from torch.nn.functional import normalize
-from transformers import PrinterCallback, Trainer, TrainerCallback, TrainingArguments
+from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from tasks.models.batching import length_sorted
 from tasks.models.folders import copy_tokenizer, describe
 from tasks.models.maxsim import MaxSimForSequenceClassification
-from tasks.training.train import NO_DROPOUT
+from tasks.training.train import NO_DROPOUT, progress
 from tasks.training.unpack import unpack
 
 # Of a step, once padded.
@@ -80,11 +80,6 @@ class ReadLess(Trainer):  # type: ignore[misc]
 
 def shorten(recipe: Recipe, report: Callable[[int, int], None]) -> None:
     """Write the model that comes of `recipe` to its folder `into`."""
-
-    class Report(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, _arguments: Any, state: Any, *_: Any, **__: Any) -> None:
-            report(state.global_step, state.max_steps)
-
     folder, into = Path(recipe.model), Path(recipe.into)
     tokenizer = describe(folder).tokenizer()
     whole, model = (loaded(folder, words_read=read) for read in (None, recipe.words_read))
@@ -112,7 +107,7 @@ def shorten(recipe: Recipe, report: Callable[[int, int], None]) -> None:
         ),
         train_dataset=steps,
         data_collator=lambda one: one[0],
-        callbacks=[Report()],
+        callbacks=[progress(report)],
     )
     trainer.remove_callback(PrinterCallback)  # it would print among the steps
     trainer.whole = whole.to(trainer.args.device).eval()
@@ -136,7 +131,7 @@ def loaded(folder: Path, words_read: int | None) -> MaxSimForSequenceClassificat
             folder,
             words_read=words_read,
             word_dim=None,
-            attn_implementation="eager",  # torch's own takes three times as long to train on a CPU
+            attn_implementation="eager",  # with torch's own a step takes twice as long on a CPU
             local_files_only=True,
             **NO_DROPOUT,
         )

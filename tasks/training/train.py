@@ -48,19 +48,12 @@ def train(recipe: Recipe, report: Callable[[int, int], None]) -> None:
     from datasets import Dataset
     from sentence_transformers import CrossEncoder
     from sentence_transformers.cross_encoder import CrossEncoderTrainer, CrossEncoderTrainingArguments
-    from transformers import PrinterCallback, TrainerCallback
+    from transformers import PrinterCallback
     from transformers.trainer_utils import get_last_checkpoint
 
     from tasks.training.loss import ListwiseLoss
     from tasks.training.start import start
     from tasks.training.unpack import unpack
-
-    class Report(TrainerCallback):  # type: ignore[misc]
-        def on_step_end(self, _arguments: Any, state: Any, *_: Any, **__: Any) -> None:
-            report(state.global_step, state.max_steps)
-
-        def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
-            print(logs, file=sys.stderr, flush=True)
 
     into, base = Path(recipe.into), Path(recipe.base)
     rows = [row for file in recipe.lists for row in pq.read_table(file).to_pylist()]
@@ -113,7 +106,7 @@ def train(recipe: Recipe, report: Callable[[int, int], None]) -> None:
             }
         ),
         loss=ListwiseLoss(model, recipe.fusion_weight),
-        callbacks=[Report()],
+        callbacks=[progress(report)],
     )
     trainer.remove_callback(PrinterCallback)  # it would print among the steps
     trainer.train(resume_from_checkpoint=get_last_checkpoint(arguments.output_dir) if into.exists() else None)
@@ -123,6 +116,20 @@ def train(recipe: Recipe, report: Callable[[int, int], None]) -> None:
     # as long as it can read: what was cut to train in less time is not cut to order
     model.tokenizer.model_max_length = getattr(body.config, "max_position_embeddings", recipe.tokens)
     model.save_pretrained(str(into), create_model_card=False)
+
+
+def progress(report: Callable[[int, int], None]) -> Any:
+    """A trainer's callback: `report` is told of each step, and standard error what is logged."""
+    from transformers import TrainerCallback
+
+    class Progress(TrainerCallback):  # type: ignore[misc]
+        def on_step_end(self, _arguments: Any, state: Any, *_: Any, **__: Any) -> None:
+            report(state.global_step, state.max_steps)
+
+        def on_log(self, *_: Any, logs: dict[str, Any], **__: Any) -> None:
+            print(logs, file=sys.stderr, flush=True)
+
+    return Progress()
 
 
 def main() -> None:

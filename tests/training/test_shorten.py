@@ -95,7 +95,7 @@ def test_it_learns_to_see_in_some_words_what_it_saw_in_all(
 
     from tasks.models.maxsim import MaxSimForSequenceClassification
 
-    def cosines(folder: Path, words_read: int) -> np.ndarray:
+    def cosines(folder: Path, *, whole: bool) -> np.ndarray:
         model = MaxSimForSequenceClassification.from_pretrained(folder, words_read=6).eval()
         tokenizer, found = load(folder)._tokenizer, []
         for text in READ:
@@ -103,8 +103,8 @@ def test_it_learns_to_see_in_some_words_what_it_saw_in_all(
             everything = model.windows(ids, torch.tensor([[1]]), torch.tensor([[ids.shape[1] - 2]]))
             read = model.telling(everything)
             with torch.no_grad():
-                vectors = model.units(read if words_read else everything)[0]
-            if not words_read:
+                vectors = model.units(everything if whole else read)[0]
+            if whole:
                 vectors = vectors.view(*everything.ids.shape[1:], -1)[
                     torch.arange(read.ids.shape[1])[:, None], read.places[0]
                 ].flatten(0, 1)
@@ -113,6 +113,6 @@ def test_it_learns_to_see_in_some_words_what_it_saw_in_all(
         return np.concatenate(found)
 
     short = shorten(6, 32, epochs=30, learning_rate=1e-3)
-    wanted = cosines(tiny, 0)
-    before, after = (np.square(cosines(folder, 6) - wanted).mean() for folder in (tiny, short))
+    wanted = cosines(tiny, whole=True)
+    before, after = (np.square(cosines(folder, whole=False) - wanted).mean() for folder in (tiny, short))
     assert after < 0.7 * before
