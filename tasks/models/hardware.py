@@ -13,12 +13,21 @@ from pathlib import Path
 # 8-bit dot products: x86 VNNI and AMX, Arm's dot product and matrix multiplication extensions
 _INT8_FLAGS = {"avx512_vnni", "avx_vnni", "amx_int8", "asimddp", "i8mm"}
 
+# products of bfloat16: of x86 and of Arm
+_BF16_FLAGS = {"avx512_bf16", "amx_bf16", "bf16"}
+
 
 @functools.cache
 def has_int8() -> bool:
     """Whether the processor multiplies 8-bit integers faster than floats; False where that cannot be known."""
     apple = sys.platform == "darwin" and platform.machine() == "arm64"
     return apple or not _INT8_FLAGS.isdisjoint(cpu_flags())
+
+
+@functools.cache
+def has_bf16() -> bool:
+    """Whether the processor multiplies bfloat16 faster than floats; False where that cannot be known."""
+    return not _BF16_FLAGS.isdisjoint(cpu_flags())
 
 
 def cpu_flags() -> set[str]:

@@ -41,7 +41,7 @@ class MaxSimConfig(BertConfig):  # type: ignore[misc]
     ) -> None:
         super().__init__(**others)
         self.window_words = window_words
-        self.words_read = words_read  # of a window, at most; None for all
+        self.words_read = words_read  # of a window, or half of its words where that is more; None for all
         self.word_dim = word_dim  # dimensions of a word's vector; None for the body's own
 
 
@@ -114,14 +114,18 @@ class MaxSimForSequenceClassification(BertPreTrainedModel):  # type: ignore[misc
     def telling(self, tokens: Tokens) -> Tokens:
         """Of each window the words to read, in their order: no repeat as long as there are others, and the rarest.
 
-        A query's word finds its nearest in one of a kind about as well as in all of them.
+        A query's word finds its nearest in one of a kind about as well as in all of them. What is lost is rather what
+        the others told of each word, so a short window is read nearly whole.
         """
         places, ids, there, words = tokens
         again = ((ids[..., None] == ids[..., None, :]) & (places[..., None] > places[..., None, :])).any(-1)
         rarity = self.rarity(ids).squeeze(-1).clamp(min=0) - REPEATED * again - LATER * places
         first = torch.where(words, rarity, torch.where(there, ALWAYS, -ALWAYS)).argsort(dim=-1, descending=True)
-        chosen = first[..., : self.config.words_read + 2].sort(dim=-1).values  # and [CLS] and [SEP]
-        return Tokens(*(of_all.gather(-1, chosen) for of_all in tokens))
+        count = words.sum(-1, keepdim=True)
+        read = ((count + 1) // 2).clamp(min=self.config.words_read).minimum(count) + 2  # and [CLS] and [SEP]
+        chosen, rank = first[..., : read.max()].sort(dim=-1)
+        places, ids, there, words = (of_all.gather(-1, chosen) for of_all in tokens)
+        return Tokens(places, ids, there & (rank < read), words & (rank < read))
 
     def units(self, tokens: Tokens) -> torch.Tensor:
         """float32[batch, windows times tokens, dim]: vectors of unit norm."""

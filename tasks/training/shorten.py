@@ -27,6 +27,7 @@ from transformers import PrinterCallback, Trainer, TrainingArguments
 
 from tasks.models.batching import length_sorted
 from tasks.models.folders import copy_tokenizer, describe
+from tasks.models.hardware import has_bf16
 from tasks.models.maxsim import MaxSimForSequenceClassification
 from tasks.training.train import NO_DROPOUT, progress
 from tasks.training.unpack import unpack
@@ -80,6 +81,7 @@ class ReadLess(Trainer):  # type: ignore[misc]
 
 def shorten(recipe: Recipe, report: Callable[[int, int], None]) -> None:
     """Write the model that comes of `recipe` to its folder `into`."""
+    cuda = torch.cuda.is_available()
     folder, into = Path(recipe.model), Path(recipe.into)
     tokenizer = describe(folder).tokenizer()
     whole, model = (loaded(folder, words_read=read) for read in (None, recipe.words_read))
@@ -97,8 +99,8 @@ def shorten(recipe: Recipe, report: Callable[[int, int], None]) -> None:
             learning_rate=recipe.learning_rate,
             warmup_steps=0.05,
             weight_decay=0.01,
-            bf16=True,
-            use_cpu=not torch.cuda.is_available(),
+            bf16=cuda or has_bf16(),
+            use_cpu=not cuda,
             remove_unused_columns=False,
             save_strategy="no",
             report_to="none",
@@ -131,7 +133,7 @@ def loaded(folder: Path, words_read: int | None) -> MaxSimForSequenceClassificat
             folder,
             words_read=words_read,
             word_dim=None,
-            attn_implementation="eager",  # with torch's own a step takes twice as long on a CPU
+            attn_implementation="eager",  # as in tasks.training.train
             local_files_only=True,
             **NO_DROPOUT,
         )

@@ -17,6 +17,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from tasks.models.folders import MODEL_TYPE, describe
+from tasks.models.hardware import has_bf16
 
 # An epoch or two learn nothing by heart, and making the masks is a third of the time on a CPU.
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -55,6 +56,7 @@ def train(recipe: Recipe, report: Callable[[int, int], None]) -> None:
     from tasks.training.start import start
     from tasks.training.unpack import unpack
 
+    cuda = torch.cuda.is_available()
     into, base = Path(recipe.into), Path(recipe.base)
     rows = [row for file in recipe.lists for row in pq.read_table(file).to_pylist()]
     torch.manual_seed(7)  # a head's first weights
@@ -64,9 +66,12 @@ def train(recipe: Recipe, report: Callable[[int, int], None]) -> None:
             unpack(base, base := Path(aside))
         elif given.config.get("architectures") == ["BertModel"]:
             start(base, (text for row in rows for text in row["passages"]), base := Path(aside))
+        by_word = describe(base).config["model_type"] == MODEL_TYPE
         model = CrossEncoder(
             str(base),
             num_labels=1,
+            # torch's own takes most of a step on a CPU; it saves memory, of which short windows need little
+            model_kwargs={"attn_implementation": "eager"} if by_word and not cuda else {},
             max_length=recipe.tokens,
             local_files_only=True,
             config_kwargs=NO_DROPOUT,
@@ -81,12 +86,11 @@ def train(recipe: Recipe, report: Callable[[int, int], None]) -> None:
         num_train_epochs=recipe.epochs,
         per_device_train_batch_size=recipe.lists_a_step,
         learning_rate=recipe.learning_rate,
-        learning_rate_mapping={
-            name: recipe.learning_rate * times for name, times in FASTER.items() if body.config.model_type == MODEL_TYPE
-        },
+        learning_rate_mapping={name: recipe.learning_rate * times for name, times in FASTER.items() if by_word},
         warmup_steps=0.1,
         weight_decay=0.01,
-        bf16=torch.cuda.is_available(),
+        bf16=cuda or (by_word and has_bf16()),
+        use_cpu=not cuda,
         save_steps=100,
         save_total_limit=1,
         logging_steps=20,

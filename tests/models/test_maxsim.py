@@ -45,7 +45,7 @@ def test_untrained_it_is_late_interaction_of_an_encoder(
     def chosen(ids: Sequence[int]) -> list[int]:
         """Places: no repeat before all others, then the rarest, of equals the first."""
         by_worth = sorted(range(len(ids)), key=lambda i: (ids[i] in ids[:i], -weights[ids[i]], i))
-        return sorted(by_worth[:words_read])
+        return sorted(by_worth[: words_read and max(words_read, math.ceil(len(ids) / 2))])
 
     def units(ids: Sequence[int]) -> np.ndarray:
         read = chosen(ids)
