@@ -68,7 +68,7 @@ def _verdict(ranks: dict[str, int | None], used: Ranking, settings: Settings, k:
         why_so_few = used.fallback or "setting pool, or @POOL of the reranker"
         return f"not in the pool: {said}, {ranks['fusion']} after fusion; the first {used.pool} are ({why_so_few})"
     reason = f" ({used.fallback})" if used.fallback else ""
-    return f"demoted: {ranks['fusion']} after fusion, {ranks['rerank']} by {used.reranker}{reason}"
+    return f"below the {k} hits: {ranks['fusion']} after fusion, {ranks['rerank']} by {used.reranker}{reason}"
 
 
 def _place(scored: Scored, own: set[ChunkRef]) -> int | None:

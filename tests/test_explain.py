@@ -41,7 +41,7 @@ def test_parts_of_the_terms_add_up_to_the_score(settings: Settings) -> None:
     ("path", "changed", "verdict"),
     [
         ("embedded-vector-store.md", {}, "it is hit 1"),
-        ("docs/dns-failover-runbook.pdf", {}, "demoted: "),
+        ("docs/dns-failover-runbook.pdf", {}, "below the 3 hits: "),
         ("dns-failover-runbook.pdf", {"pool": 3}, "not in the pool: "),
         ("dns-failover-runbook.pdf", {"candidates": 3, "pool": 3}, "no candidate: "),
         ("empty.md", {}, "it is in quarantine: empty"),

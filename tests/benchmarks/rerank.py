@@ -3,7 +3,7 @@
 One run, one machine: a question and 50 passages of 200 word pieces of the sample corpus, the backends by turns, so that
 a busy moment falls on all of them. Passages are read anew for each question, but where a line says that they are kept.
 `--model` takes a folder or name; without it, the bundled reranker, whose weights come back out of its graph for the
-others.
+others. One that compares word by word stands beside a plain cross-encoder of its size too, which reads each pair whole.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from schemas.reranking import RERANKER
 from schemas.settings import Settings
 from tasks.models import load_tokenizer
 from tasks.models.cross_encoder import load_cross_encoder
+from tasks.models.folders import copy_tokenizer
 from tasks.models.late_interaction import LateInteraction
 from tasks.models.resolve import check_complete, resolve
 from tasks.rerank import SPENT, load_reranker, score_pool
@@ -59,6 +60,16 @@ def sentence_transformers(model: Path) -> Score:
     return lambda query, texts: np.asarray(
         reference.predict([(query, text) for text in texts], show_progress_bar=False, activation_fn=torch.nn.Identity())
     )
+
+
+def plain(model: Path, into: Path) -> Path:
+    """The folder of a cross-encoder with the sizes of that BERT, untrained: training makes none faster."""
+    from transformers import BertConfig, BertForSequenceClassification
+
+    config = {**BertConfig.from_pretrained(model).to_dict(), "num_labels": 1}
+    BertForSequenceClassification(BertConfig(**config)).save_pretrained(into)
+    copy_tokenizer(model, into)
+    return into
 
 
 def speeds(backends: dict[str, Score], texts: Sequence[str], rounds: int) -> Table:
@@ -142,6 +153,9 @@ def main() -> None:
         keeping = load_cross_encoder(settings.reranker, kept)
         if isinstance(keeping, LateInteraction):
             backends["ours, int8, passages kept"] = keeping.score
+            backends["sentence-transformers, an untrained cross-encoder"] = sentence_transformers(
+                plain(weights, Path(aside, "plain"))
+            )
         console.print(speeds(backends, texts, arguments.rounds))
         console.print(deadlines(settings, texts, arguments.queries))
         if isinstance(keeping, LateInteraction):

@@ -61,7 +61,7 @@ def test_what_was_read_is_not_read_again(load: Callable[..., LateInteraction], m
     assert [model.known(text) for text in ("another", "a third", "a fourth")] == [True, True, False]
 
 
-@pytest.mark.parametrize("damage", [b"", b"\0", b"\x7f" * 388, bytes(384 * 7 + 4)], ids=len)
+@pytest.mark.parametrize("damage", [b"", b"\0", b"\x7f" * 260, bytes(256 * 7 + 4)], ids=len)
 def test_damaged_passage_is_read_again(load: Callable[..., LateInteraction], tmp_path: Path, damage: bytes) -> None:
     scores = load().score(QUERY, ["Rotate certificates yearly."])
     (file,) = files(tmp_path / "cache")
