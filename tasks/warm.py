@@ -18,7 +18,7 @@ from schemas.records import Filter
 from schemas.reranking import kind_of, stage_names
 from schemas.settings import Settings
 from tasks.models.kept import LEFT, taken
-from tasks.models.late_interaction import LateInteraction
+from tasks.models.late_interaction import CHECKSUM, LateInteraction
 from tasks.models.onnx_reranker import reranker_folder, reranker_kind
 from tasks.passages import passages
 from tasks.rerank import FUSION, load_reranker
@@ -73,7 +73,7 @@ def warm(settings: Settings, report: Callable[[int, int], None], *, but: frozens
             found = {text: reranker.kept(text) for text in texts}
             unread = [text for text, passage in found.items() if passage is None]
             found |= zip(unread, reranker.read(unread), strict=True)
-            size += sum(taken(passage.nbytes) for passage in found.values() if passage is not None)
+            size += sum(taken(passage.nbytes + CHECKSUM) for passage in found.values() if passage is not None)
             if unread and not reranker.known(unread[-1]):
                 raise StoreNotWritable(f"{settings.cache} cannot be written, or its disk is full: no passage is kept")
             read, known = read + len(unread), known + len(texts) - len(unread)

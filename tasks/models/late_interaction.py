@@ -24,6 +24,8 @@ from tasks.store.files import sha256
 
 # Passages that are read before the first is kept: their vectors in float32 take some 10 MB.
 AT_ONCE = 32
+# Bytes of the checksum, behind what is kept of a passage.
+CHECKSUM = 4
 
 
 class LateInteraction(OnnxReranker):
@@ -60,9 +62,9 @@ class LateInteraction(OnnxReranker):
     def kept(self, text: str) -> np.ndarray | None:
         """int8[words, dim] of a passage that was read before; None where it was not, or is damaged."""
         value = self._kept.get(self._key(text))
-        if value is None or _checksum(value[:-4]) != value[-4:]:
+        if value is None or _checksum(value[:-CHECKSUM]) != value[-CHECKSUM:]:
             return None
-        return np.frombuffer(value[:-4], dtype=np.int8).reshape(-1, self._dim)
+        return np.frombuffer(value[:-CHECKSUM], dtype=np.int8).reshape(-1, self._dim)
 
     def known(self, text: str) -> bool:
         """Whether a passage seems to be kept: sooner said than what it is."""
@@ -78,7 +80,7 @@ class LateInteraction(OnnxReranker):
 
 
 def _checksum(value: bytes) -> bytes:
-    return zlib.crc32(value).to_bytes(4)
+    return zlib.crc32(value).to_bytes(CHECKSUM)
 
 
 def directions(vectors: np.ndarray) -> np.ndarray:

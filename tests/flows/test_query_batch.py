@@ -114,7 +114,7 @@ def test_hits_are_those_of_each_question_searched_alone(built: Settings, questio
 
 @pytest.mark.usefixtures("small_parts")
 def test_hits_of_a_cascade_have_its_first_stages_too(built: Settings, questions: Path, tmp_path: Path) -> None:
-    settings = built.model_copy(update={"reranker": "fusion@8 > headrace-reranker@4"})
+    settings = built.model_copy(update={"reranker": "fusion@8 > headrace-reranker@8"})
     run(questions, tmp_path / "hits.parquet", settings)
     expected = [
         (hit.chunk_id, hit.rank, hit.stages["rerank 1"].rank, hit.stages["rerank 1"].score)
