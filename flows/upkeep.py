@@ -54,7 +54,7 @@ def warm(store: StoreOption = None, set_: SetOption = None) -> None:
 
     For after an ingest, on the machine that answers; with warm=after-publish the ingest does it.
 
-    What is read lies in the cache, some 28 KiB a passage, and is not read again while it is there.
+    What is read lies in the cache, some 24 KiB a passage, and is not read again while it is there.
     """
     from tasks.warm import warm as warm_store
 

@@ -231,7 +231,7 @@ class Settings(BaseSettings):
         1024,
         ge=0,
         le=2**20,
-        description="Disk, in the cache, for passages as the bundled reranker reads them, MiB, some 28 KiB each: the "
+        description="Disk, in the cache, for passages as the bundled reranker reads them, MiB, some 24 KiB each: the "
         "next query that finds one hardly waits for it. 0 for none.",
     )
     warm: Literal["after-publish", "apart"] = Field(

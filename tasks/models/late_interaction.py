@@ -22,8 +22,8 @@ from tasks.models.kept import Kept
 from tasks.models.onnx_reranker import OnnxReranker
 from tasks.store.files import sha256
 
-# Passages that are read before the first is kept: their vectors in float32 take some 10 MB.
-AT_ONCE = 32
+# Passages that are read before the first is kept: a whole pool, whose vectors in float32 take some 7 MB.
+AT_ONCE = 64
 # Bytes of the checksum, behind what is kept of a passage.
 CHECKSUM = 4
 
