@@ -1,8 +1,9 @@
 """Make a trained reranker read sooner and keep less: `python -m tasks.training.shorten RECIPE.json`.
 
-1. It reads `words_read` words of a window at most, and learns to make of them what it made of them when it read all: a
-   distillation of the model into itself, for which nothing has to be judged. Cosines of words to each other are learned
-   too, because they are all that MaxSim compares (Park et al. 2019, "Relational Knowledge Distillation").
+1. It reads `words_read` words of a window, or half of them where that is more, and learns to make of them what it made
+   of them when it read all: a distillation of the model into itself, for which nothing has to be judged. Cosines of
+   words to each other are learned too, because they are all that MaxSim compares (Park et al. 2019, "Relational
+   Knowledge Distillation").
 2. A word's vector is projected on the `word_dim` directions in which the words of passages differ most. For cosines
    these are the principal components of unit vectors about zero, and not about their mean.
 """
@@ -51,7 +52,7 @@ class Recipe:
     model: str  # folder of a model of tasks.models.maxsim, or of one that `bundle` made
     lists: str  # Parquet file, LISTS, of which the passages are read
     into: str  # folder of the shorter model
-    words_read: int  # of a window
+    words_read: int  # of a window, as tasks.models.maxsim has it
     word_dim: int  # dimensions of a word's vector
     tokens: int  # of a passage, special tokens counted
     epochs: float

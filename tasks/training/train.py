@@ -16,8 +16,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from tasks.models.folders import MODEL_TYPE, describe
+from tasks.models.folders import describe
 from tasks.models.hardware import has_bf16
+from tasks.models.onnx_reranker import reranker_kind
 
 # An epoch or two learn nothing by heart, and making the masks is a third of the time on a CPU.
 NO_DROPOUT = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
@@ -66,7 +67,7 @@ def train(recipe: Recipe, report: Callable[[int, int], None]) -> None:
             unpack(base, base := Path(aside))
         elif given.config.get("architectures") == ["BertModel"]:
             start(base, (text for row in rows for text in row["passages"]), base := Path(aside))
-        by_word = describe(base).config["model_type"] == MODEL_TYPE
+        by_word = reranker_kind(describe(base)) == "late-interaction"
         model = CrossEncoder(
             str(base),
             num_labels=1,
